@@ -1,0 +1,42 @@
+CREATE TABLE tenancy.protected_tables (
+    table_name regclass PRIMARY KEY,
+    root regclass NOT NULL,
+    tenant_column name NOT NULL,
+    tenant_type text NOT NULL CHECK (tenant_type IN ('uuid', 'text')),
+    had_row_security boolean NOT NULL,
+    had_force boolean NOT NULL,
+    protected_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX protected_tables_root_idx ON tenancy.protected_tables (root);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.protected_tables', '');
+COMMENT ON TABLE tenancy.protected_tables IS
+    'Tables under row isolation: those named to protect_table() (table_name = root), and their partitions and inheritance children. Kept by protect_table(), unprotect_table() and the event triggers. Level monitor.';
+
+CREATE VIEW tenancy.protection_status AS
+    SELECT p.table_name, p.root, p.tenant_column,
+           coalesce(c.relrowsecurity AND c.relforcerowsecurity
+               AND EXISTS (SELECT FROM pg_catalog.pg_policy l WHERE l.polrelid = c.oid AND l.polname = 'tenancy_isolation' AND NOT l.polpermissive)
+               AND EXISTS (SELECT FROM pg_catalog.pg_policy l WHERE l.polrelid = c.oid AND l.polname = 'tenancy_guard' AND l.polpermissive)
+               AND a.attnotnull, false) AS intact,
+           pg_catalog.pg_get_userbyid(c.relowner) AS owner
+    FROM tenancy.protected_tables p
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = p.table_name
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = p.tenant_column AND NOT a.attisdropped;
+COMMENT ON VIEW tenancy.protection_status IS
+    'Whether each protected table still has its policies, forced row security and NOT NULL tenant column: an owner may remove them; protect_table() puts them back. Level monitor.';
+
+CREATE EVENT TRIGGER tenancy_ddl_command_end ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE MATERIALIZED VIEW',
+                 'REFRESH MATERIALIZED VIEW')
+    EXECUTE FUNCTION tenancy.on_ddl_command_end();
+COMMENT ON EVENT TRIGGER tenancy_ddl_command_end IS
+    'pg_tenancy: protects partitions and children of protected tables as they appear, and refuses materialized views over them';
+CREATE EVENT TRIGGER tenancy_sql_drop ON sql_drop EXECUTE FUNCTION tenancy.on_sql_drop();
+COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables and exempted objects that are dropped';
+
+COMMENT ON FUNCTION protect_table(regclass, name, boolean) IS
+    'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';
+COMMENT ON FUNCTION unprotect_table(regclass) IS
+    'Takes a table and its partitions out of the guard again: drops the policies and the column''s default, and leaves column, index and rows. False when it was not protected. Level admin. Example: SELECT unprotect_table(''public.orders'');';
+COMMENT ON FUNCTION tenancy.on_ddl_command_end() IS 'Internal: event trigger.';
+COMMENT ON FUNCTION tenancy.on_sql_drop() IS 'Internal: event trigger.';

@@ -1,0 +1,14 @@
+CREATE VIEW tenancy.activity AS
+    SELECT pid, tenant_id, user_id, role, state, state_since, bound_since FROM tenancy.backends();
+COMMENT ON VIEW tenancy.activity IS
+    'Backends that have a tenant bound now: session role, user id, PostgreSQL''s state and since when, and when the tenant was bound. Level monitor.';
+
+CREATE VIEW tenancy.refusals AS
+    SELECT tenant_id, refused_binds, tenant_mismatches, guard_refusals, last_refusal_at FROM tenancy.refused();
+COMMENT ON VIEW tenancy.refusals IS
+    'What was refused since the server started, per tenant; tenant_id NULL counts what has no tenant. Reads that row security filters cannot be counted. Level monitor.';
+
+COMMENT ON FUNCTION tenancy.backends() IS
+    'Backends that have a tenant bound, read from shared memory. Level monitor. Example: SELECT * FROM tenancy.activity;';
+COMMENT ON FUNCTION tenancy.refused() IS
+    'Refused binds, tenant mismatches and guard refusals per tenant since the server started, also of transactions that rolled back. Level monitor. Example: SELECT * FROM tenancy.refusals;';

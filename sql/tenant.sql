@@ -1,0 +1,80 @@
+CREATE TABLE tenancy.plans (
+    plan text COLLATE "C" PRIMARY KEY CHECK (plan ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+    isolation text NOT NULL DEFAULT 'row' CHECK (isolation IN ('row', 'schema', 'database')),
+    settings jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(settings) = 'object'),
+    features text[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
+COMMENT ON TABLE tenancy.plans IS
+    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Everyone with a level reads it.';
+
+-- The first three columns are read by position (src/context/registry.rs); slugs compare bytewise there, hence the collation.
+CREATE TABLE tenancy.tenants (
+    id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
+    slug text COLLATE "C" NOT NULL CONSTRAINT tenants_slug_key UNIQUE,
+    status text COLLATE "C" NOT NULL DEFAULT 'active'
+        CHECK (status IN ('provisioning', 'active', 'read_only', 'suspended', 'moving', 'cancelled', 'deleted')),
+    name text NOT NULL,
+    plan text COLLATE "C" NOT NULL REFERENCES tenancy.plans (plan) ON UPDATE CASCADE,
+    status_reason text,
+    isolation text NOT NULL CHECK (isolation IN ('row', 'schema', 'database')),
+    external_id text CONSTRAINT tenants_external_id_key UNIQUE,
+    metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    status_since timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,
+    purge_after timestamptz,
+    purge_started_at timestamptz,
+    CHECK ((status = 'deleted') = (deleted_at IS NOT NULL AND purge_after IS NOT NULL)),
+    CHECK (purge_started_at IS NULL OR status = 'deleted')
+);
+CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
+SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
+COMMENT ON TABLE tenancy.tenants IS
+    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun. Levels client and app see their bound tenant, operator and admin all.';
+
+ALTER TABLE tenancy.tenants ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_tenant ON tenancy.tenants FOR SELECT USING (id = current_tenant_or_null());
+CREATE POLICY all_tenants ON tenancy.tenants FOR SELECT USING ((SELECT tenancy.sees_all_tenants()));
+
+CREATE VIEW tenancy.tenant_overview AS
+    SELECT t.id, t.slug, t.name, t.plan, t.isolation, t.status, t.status_reason, t.status_since, t.external_id, t.metadata,
+           t.created_at, t.updated_at, t.deleted_at, t.purge_after, t.purge_started_at,
+           coalesce(a.backends, 0) AS backends,
+           coalesce(r.refused_binds, 0) AS refused_binds,
+           coalesce(r.tenant_mismatches, 0) AS tenant_mismatches,
+           coalesce(r.guard_refusals, 0) AS guard_refusals
+    FROM tenancy.tenants t
+    LEFT JOIN (SELECT tenant_id, count(*) AS backends FROM tenancy.backends() GROUP BY tenant_id) a ON a.tenant_id = t.id
+    LEFT JOIN tenancy.refused() r ON r.tenant_id = t.id;
+COMMENT ON VIEW tenancy.tenant_overview IS
+    'Every tenant with its state, the backends that serve it now and what it was refused since the server started. Level operator.';
+
+COMMENT ON FUNCTION create_plan(text, text, jsonb, text[]) IS
+    'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Errors: 22023 malformed name or settings; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
+COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text) IS
+    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan. Errors: 22023 malformed or reserved slug; 23505 slug, id or external id taken; P0002 unknown plan. Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
+COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS
+    'Changes what is given; NULL leaves. Returns the tenant''s id. Errors: P0002, 22023, 23505 as create_tenant(). Level operator. Example: SELECT update_tenant(find_tenant(''acme''), name => ''Acme Inc.'');';
+COMMENT ON FUNCTION find_tenant(text, text) IS
+    'The id of the tenant with this slug or external id, NULL when there is none. Errors: 22023 unless exactly one is given. Level app. Example: SELECT find_tenant(''acme'');';
+COMMENT ON FUNCTION slug_available(text) IS
+    'Whether a slug is well-formed, not reserved and not taken. Level app. Example: SELECT slug_available(''acme'');';
+COMMENT ON FUNCTION suspend_tenant(uuid, text, text, boolean) IS
+    'Closes a tenant (mode blocked) or makes it read-only (mode read_only). Waits for transactions that have written for it; with terminate, ends every session that serves it first. Errors: P0002; 55000 illegal from this state; 22023 unknown mode. Level operator. Example: SELECT suspend_tenant(find_tenant(''acme''), ''unpaid'', ''read_only'');';
+COMMENT ON FUNCTION resume_tenant(uuid) IS
+    'Makes a suspended or read-only tenant active. Errors: P0002; 55000 illegal from this state. Level operator. Example: SELECT resume_tenant(find_tenant(''acme''));';
+COMMENT ON FUNCTION cancel_tenant(uuid, text) IS
+    'Closes a tenant whose subscription ended; restore_tenant() brings it back. Errors: P0002; 55000. Level operator. Example: SELECT cancel_tenant(find_tenant(''acme''), ''moved away'');';
+COMMENT ON FUNCTION delete_tenant(uuid, interval) IS
+    'Deletes a tenant softly: it is closed at once and kept until the retention has passed. Returns when it may be purged. Errors: P0002; 55000; 22023 negative retention. Level operator. Example: SELECT delete_tenant(find_tenant(''acme''), ''30 days'');';
+COMMENT ON FUNCTION restore_tenant(uuid) IS
+    'Makes a cancelled or deleted tenant active, unless its purge has begun. Errors: P0002; 55000. Level operator. Example: SELECT restore_tenant(find_tenant(''acme''));';
+COMMENT ON FUNCTION change_plan(uuid, text) IS
+    'Puts a tenant on another plan. Errors: P0002 unknown tenant or plan; 55000 deleted tenant. Level operator. Example: SELECT change_plan(find_tenant(''acme''), ''pro'');';
+COMMENT ON PROCEDURE purge_tenant(uuid, boolean) IS
+    'Removes a deleted tenant: its rows from every protected table in foreign-key order, in batches, as the tables'' owners, then its registry row. Says what it removed. Can be called again after a failure or a crash. force ignores the retention. Errors: 25001 inside a transaction block; P0002; 55000 not deleted, or kept. Level admin. Example: CALL purge_tenant(''8e3f5a60-0000-4000-8000-000000000001'', force => true);';
+COMMENT ON PROCEDURE purge_expired_tenants() IS
+    'Purges every deleted tenant whose retention has passed; one that fails is reported and the others go on. Errors: 25001 inside a transaction block. Level admin. Example: CALL purge_expired_tenants();';

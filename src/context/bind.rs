@@ -1,0 +1,109 @@
+//! Binding: from "who asks for which tenant" to the context of the transaction.
+
+use super::registry::{self, Status, Tenant};
+use super::state::{self, Context, FIRST, Source};
+use super::{cursors, setting};
+use crate::error::{Error, Result};
+use crate::monitor::{self, Refusal};
+use crate::version;
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+use std::ffi::CStr;
+
+/// Binds the transaction to `tenant`, if the caller, the tenant's state and what was bound before allow it.
+pub fn bind(tenant: Option<Tenant>, asked: &str, user: Option<Uuid>, source: Source) -> Result<Uuid> {
+    let bound = tenant.ok_or_else(|| Error::UnknownTenant(asked.to_owned())).and_then(|tenant| {
+        admit(&tenant, source)?;
+        Ok(tenant)
+    });
+    let tenant = bound.inspect_err(|_| {
+        monitor::count(tenant.as_ref().map(|tenant| tenant.id.as_bytes()), Refusal::Bind);
+    })?;
+    let context = Context { tenant: *tenant.id.as_bytes(), user: user.map(|user| *user.as_bytes()), source };
+    warn_outside_transaction_block();
+    setting::set(Some(&context));
+    FIRST.set(Some((version::local_transaction_id(), context.tenant)));
+    if tenant.status == Status::ReadOnly {
+        setting::set_transaction_read_only();
+    }
+    Ok(tenant.id)
+}
+
+fn admit(tenant: &Tenant, source: Source) -> Result<()> {
+    refuse_bypassing_role()?;
+    tenant.admit(false)?;
+    match state::first_of_transaction() {
+        Some(first) if first != *tenant.id.as_bytes() => {
+            if source != Source::Rebind && !setting::allow_rebind() {
+                return Err(Error::AlreadyBound);
+            }
+            cursors::refuse_open()
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A role that bypasses row security would see every tenant whatever it binds.
+fn refuse_bypassing_role() -> Result<()> {
+    // SAFETY: reads of the session's role and of its attributes, and the name of the database.
+    unsafe {
+        let role = pg_sys::GetOuterUserId();
+        if setting::allow_bypass() || !pg_sys::has_bypassrls_privilege(role) {
+            return Ok(());
+        }
+        let name = |text: *mut std::ffi::c_char| {
+            if text.is_null() {
+                String::new()
+            } else {
+                crate::query::ident(&CStr::from_ptr(text).to_string_lossy())
+            }
+        };
+        Err(Error::BypassingRole {
+            role: name(pg_sys::GetUserNameFromId(role, true)),
+            database: name(pg_sys::get_database_name(pg_sys::MyDatabaseId)),
+        })
+    }
+}
+
+/// Outside a transaction block the binding ends with its own statement; SET LOCAL warns of that, and so does this. Inside a
+/// function the statement is the caller's, which may well go on to use the tenant.
+fn warn_outside_transaction_block() {
+    // SAFETY: both calls only look; asking SPI to unregister nothing tells whether a function runs us.
+    let alone = unsafe {
+        !pg_sys::IsTransactionBlock()
+            && pg_sys::SPI_unregister_relation(c"".as_ptr()) == pg_sys::SPI_ERROR_UNCONNECTED
+    };
+    if alone {
+        ereport!(
+            WARNING,
+            PgSqlErrorCode::ERRCODE_NO_ACTIVE_SQL_TRANSACTION,
+            "a tenant can only be bound in transaction blocks: this binding ends with its statement"
+        );
+    }
+}
+
+/// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
+pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
+    let before = state::bound();
+    setting::set(Some(&Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance }));
+    let result = work();
+    setting::set(before.as_ref());
+    result
+}
+
+/// Unbinds; true when something was bound.
+pub fn clear() -> bool {
+    let was_bound = state::bound().is_some();
+    if was_bound {
+        setting::set(None);
+    }
+    was_bound
+}
+
+pub fn set_by_id(tenant: Uuid, user: Option<Uuid>, source: Source) -> Result<Uuid> {
+    bind(registry::find(tenant)?, &tenant.to_string(), user, source)
+}
+
+pub fn set_by_slug(slug: &str, user: Option<Uuid>) -> Result<Uuid> {
+    bind(registry::find_by_slug(slug)?, slug, user, Source::SetTenant)
+}

@@ -1,0 +1,182 @@
+//! The SQL functions of the context.
+
+use super::bind;
+use super::state::{self, STATE, Source};
+use crate::error::{Error, SqlResult, raise};
+use crate::monitor::{self, Refusal};
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+
+/// Binds the transaction to a tenant, and says which user acts, which is not checked.
+#[pg_extern]
+fn set_tenant(tenant: Option<Uuid>, user_id: default!(Option<Uuid>, "NULL")) -> SqlResult<Uuid> {
+    Ok(bind::set_by_id(tenant.ok_or(Error::Null("tenant"))?, user_id, Source::SetTenant)?)
+}
+
+/// Binds the transaction to the tenant with this slug.
+#[pg_extern]
+fn set_tenant_by_slug(slug: Option<&str>, user_id: default!(Option<Uuid>, "NULL")) -> SqlResult<Uuid> {
+    Ok(bind::set_by_slug(slug.ok_or(Error::Null("slug"))?, user_id)?)
+}
+
+/// Changes the tenant in mid-transaction.
+#[pg_extern]
+fn rebind_tenant(tenant: Option<Uuid>) -> SqlResult<Uuid> {
+    Ok(bind::set_by_id(tenant.ok_or(Error::Null("tenant"))?, None, Source::Rebind)?)
+}
+
+/// Unbinds the tenant; true when one was bound.
+#[pg_extern]
+fn clear_tenant() -> bool {
+    bind::clear()
+}
+
+/// The principal of the transaction: one row, or none when no tenant is bound.
+#[pg_extern(stable, parallel_safe)]
+#[allow(clippy::type_complexity)]
+fn current_principal() -> TableIterator<
+    'static,
+    (
+        name!(tenant_id, Uuid),
+        name!(user_id, Option<Uuid>),
+        name!(role, Option<String>),
+        name!(api_key_id, Option<Uuid>),
+        name!(scopes, Option<Vec<String>>),
+        name!(source, String),
+    ),
+> {
+    TableIterator::new(state::bound().into_iter().map(|context| {
+        let user = context.user.map(Uuid::from_bytes);
+        (Uuid::from_bytes(context.tenant), user, None, None, None, context.source.name().to_owned())
+    }))
+}
+
+/// True when `tenant` is the bound one; raises "tenant mismatch" otherwise.
+#[pg_extern(stable, parallel_safe)]
+fn assert_tenant(tenant: Option<Uuid>) -> SqlResult<bool> {
+    let bound = state::bound().ok_or(Error::Unbound)?;
+    match tenant {
+        Some(tenant) if *tenant.as_bytes() == bound.tenant => Ok(true),
+        other => {
+            monitor::count(Some(&bound.tenant), Refusal::Mismatch);
+            Err(Error::TenantMismatch(other.map(|tenant| tenant.to_string())).into())
+        }
+    }
+}
+
+/// Called by the WITH CHECK of a protected table when a row's tenant is not the bound one: counts it, and raises.
+#[pg_extern(schema = "tenancy", name = "refuse_row", volatile, parallel_safe)]
+fn refuse_row(tenant: Option<&str>) -> SqlResult<bool> {
+    let bound = state::bound().ok_or(Error::Unbound)?;
+    monitor::count(Some(&bound.tenant), Refusal::Mismatch);
+    Err(Error::TenantMismatch(tenant.map(str::to_owned)).into())
+}
+
+/// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that sql/context.sql creates. These run
+/// once per row, so they take no detour through an argument wrapper and return pointers into the backend's static.
+macro_rules! raw_function {
+    ($(#[$doc:meta])* $name:ident, $info:ident, $body:expr) => {
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &RECORD
+        }
+
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// Called by PostgreSQL only.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            let body: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum = $body;
+            // SAFETY: PostgreSQL passes a valid call record.
+            unsafe { body(fcinfo) }
+        }
+    };
+}
+
+/// Raises the error of an unbound transaction. Apart, so that the functions below stay small.
+#[cold]
+#[inline(never)]
+#[pg_guard]
+extern "C-unwind" fn raise_unbound() -> pg_sys::Datum {
+    raise(Error::Unbound)
+}
+
+raw_function! {
+    /// The guard: the bound tenant, or an error.
+    pg_tenancy_current_tenant, pg_finfo_pg_tenancy_current_tenant, |_| {
+        let state = STATE.as_ptr();
+        // SAFETY: the static lives as long as the backend, and callers copy a by-reference datum that they keep.
+        unsafe {
+            if !(*state).bound {
+                return raise_unbound();
+            }
+            pg_sys::Datum::from(&raw const (*state).context.tenant)
+        }
+    }
+}
+
+raw_function! {
+    /// The guard for tenant columns of type text.
+    pg_tenancy_current_tenant_text, pg_finfo_pg_tenancy_current_tenant_text, |_| {
+        let state = STATE.as_ptr();
+        // SAFETY: as for pg_tenancy_current_tenant; the static is a text datum.
+        unsafe {
+            if !(*state).bound {
+                return raise_unbound();
+            }
+            pg_sys::Datum::from(&raw const (*state).text)
+        }
+    }
+}
+
+raw_function! {
+    /// The bound tenant, or NULL.
+    pg_tenancy_current_tenant_or_null, pg_finfo_pg_tenancy_current_tenant_or_null, |fcinfo| {
+        let state = STATE.as_ptr();
+        // SAFETY: as for pg_tenancy_current_tenant.
+        unsafe {
+            (*fcinfo).isnull = !(*state).bound;
+            pg_sys::Datum::from(&raw const (*state).context.tenant)
+        }
+    }
+}
+
+raw_function! {
+    /// The user that the bind named, or NULL.
+    pg_tenancy_current_user_id, pg_finfo_pg_tenancy_current_user_id, |fcinfo| {
+        let state = STATE.as_ptr();
+        // SAFETY: as for pg_tenancy_current_tenant.
+        unsafe {
+            match &(*state).context.user {
+                Some(user) if (*state).bound => pg_sys::Datum::from(&raw const *user),
+                _ => {
+                    (*fcinfo).isnull = true;
+                    pg_sys::Datum::null()
+                }
+            }
+        }
+    }
+}
+
+raw_function! {
+    /// True: the permissive half of a protected table's policies, which goes with the extension.
+    pg_tenancy_guard, pg_finfo_pg_tenancy_guard, |_| pg_sys::Datum::from(true)
+}
+
+extension_sql_file!(
+    "../../sql/context.sql",
+    name = "context",
+    requires = [
+        "bootstrap",
+        set_tenant,
+        set_tenant_by_slug,
+        rebind_tenant,
+        clear_tenant,
+        current_principal,
+        assert_tenant,
+        refuse_row
+    ]
+);

@@ -1,0 +1,36 @@
+//! Who is asking: the tenant that a transaction is bound to, how it is bound, and what SQL can ask about it.
+//!
+//! The context is one GUC, `tenancy.context`, that only this module can set ([`setting`]); PostgreSQL gives it the life of a
+//! transaction, undoes it with a savepoint and hands it to parallel workers. Its parsed form is a static ([`state`]) that the
+//! guard function [`functions::current_tenant`] returns a pointer to.
+
+mod bind;
+mod cursors;
+mod functions;
+pub mod registry;
+mod setting;
+mod state;
+
+pub use bind::for_maintenance;
+pub use state::{bound, in_maintenance};
+
+use crate::level::Level;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::App, "set_tenant"),
+    (Level::App, "set_tenant_by_slug"),
+    (Level::Admin, "rebind_tenant"),
+    (Level::Client, "clear_tenant"),
+    (Level::Public, "current_tenant"),
+    (Level::Public, "current_tenant_text"),
+    (Level::Public, "current_tenant_or_null"),
+    (Level::Public, "current_user_id"),
+    (Level::Public, "current_principal"),
+    (Level::Public, "assert_tenant"),
+];
+
+/// Registers the settings and the check at commit.
+pub fn init() {
+    setting::init();
+    cursors::init();
+}

@@ -1,0 +1,257 @@
+//! Every error that this extension raises: its SQLSTATE, message, detail and hint.
+//!
+//! Messages follow PostgreSQL's style (lower case, no full stop, the way out in the hint) and never hold a credential.
+
+use pgrx::Uuid;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::prelude::*;
+use std::convert::Infallible;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What SQL functions return: pgrx raises an [`ErrorReport`] with its SQLSTATE, and anything else without.
+pub type SqlResult<T> = std::result::Result<T, ErrorReport>;
+
+#[derive(Debug)]
+pub enum Error {
+    /// Nothing is bound in this transaction.
+    Unbound,
+    /// A row or an argument belongs to a tenant other than the bound one; None where it has no tenant.
+    TenantMismatch(Option<String>),
+    /// No tenant has this id, slug or external id.
+    UnknownTenant(String),
+    /// The tenant's state forbids what was asked, for good or until someone changes it.
+    TenantClosed { tenant: String, state: String },
+    /// The tenant's state forbids it for the moment: try again.
+    TenantBusy { tenant: String, state: String },
+    /// A write for a tenant that may only be read.
+    ReadOnlyTenant,
+    /// Another tenant was bound earlier in this transaction.
+    AlreadyBound,
+    /// The session's role steps around row security.
+    BypassingRole { role: String, database: String },
+    /// A cursor is open that belongs to the tenant bound before.
+    OpenCursor(String),
+    /// A holdable cursor would carry a tenant's rows out of its transaction.
+    HoldableCursor(String),
+    /// The tenant's state allows no such change.
+    IllegalTransition { from: String, to: &'static str },
+    /// The retention of a deleted tenant has not passed.
+    RetentionNotOver { until: String },
+    /// A purge of this tenant has begun, so nothing can bring it back.
+    PurgeBegun,
+    /// An argument is malformed: message and hint.
+    Invalid(String, &'static str),
+    /// An argument that must be given is NULL.
+    Null(&'static str),
+    /// Something with this unique name exists: what it is, and the name.
+    Duplicate(&'static str, String),
+    /// No such plan, level, table, exemption …: what it is, and its name.
+    Unknown(&'static str, String),
+    /// `grant_access` refuses a role: each reason with the statement that removes it.
+    UnsafeRole { role: String, level: String, reasons: Vec<String>, remedies: Vec<String> },
+    /// The table is not in a state that can be protected: message and hint.
+    Unprotectable(String, String),
+    /// A bypassing role's view or function reads or writes a protected table for a role that does not bypass.
+    BackDoor { relation: String, owner: String },
+    /// TRUNCATE of a protected table by a role that row security binds.
+    Truncate(String),
+    /// A materialised view over a protected table.
+    MaterializedView { view: String, table: String },
+    /// A procedure of several transactions was called inside one.
+    InTransactionBlock(&'static str),
+    /// Not there in this version.
+    Unsupported(String),
+    /// The library was not loaded when the server started.
+    NotPreloaded,
+    /// The schema that was named for the functions is open to everyone.
+    OpenSchema(String),
+    /// Something that cannot happen did.
+    Internal(String),
+}
+
+/// What an error report is made of.
+struct Parts {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+fn parts(code: PgSqlErrorCode, message: impl Into<String>) -> Parts {
+    Parts { code, message: message.into(), detail: None, hint: None }
+}
+
+impl Parts {
+    fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl Error {
+    pub fn invalid(message: impl Into<String>, hint: &'static str) -> Self {
+        Self::Invalid(message.into(), hint)
+    }
+
+    pub fn unknown_tenant(tenant: Uuid) -> Self {
+        Self::UnknownTenant(tenant.to_string())
+    }
+
+    fn parts(self) -> Parts {
+        use PgSqlErrorCode::*;
+        match self {
+            Self::Unbound => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, "no tenant is bound in this transaction")
+                .hint("Call set_tenant() after BEGIN, in the transaction that uses the tenant's data."),
+            Self::TenantMismatch(found) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                match found {
+                    Some(tenant) => format!("tenant mismatch: \"{tenant}\" is not the bound tenant"),
+                    None => "tenant mismatch: the row belongs to no tenant".to_owned(),
+                },
+            )
+            .hint("Leave the tenant column out of the statement: its default is the bound tenant."),
+            Self::UnknownTenant(tenant) => {
+                parts(ERRCODE_NO_DATA_FOUND, format!("tenant \"{tenant}\" does not exist"))
+            }
+            Self::TenantClosed { tenant, state } => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("tenant \"{tenant}\" is {state}"))
+                    .hint("An operator can bring it back with resume_tenant() or restore_tenant().")
+            }
+            Self::TenantBusy { tenant, state } => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" is {state}"))
+                    .hint("Try again in a moment.")
+            }
+            Self::ReadOnlyTenant => parts(ERRCODE_READ_ONLY_SQL_TRANSACTION, "the bound tenant is read-only")
+                .hint("An operator can lift this with resume_tenant()."),
+            Self::AlreadyBound => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "another tenant was bound earlier in this transaction",
+            )
+            .hint("A transaction serves one tenant: end it, then bind the other one."),
+            Self::BypassingRole { role, database } => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("role {role} bypasses row security, so that a bound tenant would not restrict it"),
+            )
+            .hint(format!(
+                "Connect as a role that does not: CREATE ROLE app LOGIN PASSWORD '...'; GRANT CONNECT ON DATABASE {database} \
+                 TO app; SELECT grant_access('app', 'app'); then grant it the tables. For maintenance only: SET \
+                 tenancy.allow_bypass = on."
+            )),
+            Self::OpenCursor(name) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("cannot change the tenant while cursor \"{name}\" is open"),
+            )
+            .hint("Close it first: it would go on with the rows of both tenants."),
+            Self::HoldableCursor(name) => parts(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cursor \"{name}\" WITH HOLD cannot outlive the tenant's transaction"),
+            )
+            .hint("Its rows would stay readable in the session for the next tenant. Fetch them before COMMIT."),
+            Self::IllegalTransition { from, to } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("a tenant that is {from} cannot become {to}"),
+            ),
+            Self::RetentionNotOver { until } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the tenant is kept until {until}"),
+            )
+            .hint("To purge it now: CALL purge_tenant(..., force => true)."),
+            Self::PurgeBegun => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "a purge of this tenant has begun and cannot be undone",
+            )
+            .hint("CALL purge_tenant() again to finish it."),
+            Self::Invalid(message, hint) => {
+                let parts = parts(ERRCODE_INVALID_PARAMETER_VALUE, message);
+                if hint.is_empty() { parts } else { parts.hint(hint) }
+            }
+            Self::Null(argument) => {
+                parts(ERRCODE_INVALID_PARAMETER_VALUE, format!("argument \"{argument}\" must not be null"))
+            }
+            Self::Duplicate(what, name) => {
+                parts(ERRCODE_UNIQUE_VIOLATION, format!("{what} \"{name}\" already exists"))
+            }
+            Self::Unknown(what, name) => {
+                parts(ERRCODE_NO_DATA_FOUND, format!("{what} \"{name}\" does not exist"))
+            }
+            Self::UnsafeRole { role, level, reasons, remedies } => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("role {role} could step around level {level}"),
+            )
+            .detail(reasons.join("\n"))
+            .hint(remedies.join("\n")),
+            Self::Unprotectable(message, hint) => {
+                let parts = parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+                if hint.is_empty() { parts } else { parts.hint(hint) }
+            }
+            Self::BackDoor { relation, owner } => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("protected table {relation} cannot be used through an object of role {owner}, which bypasses row security"),
+            )
+            .hint(
+                "Give the view security_invoker = true or an owner without such rights, make the function SECURITY INVOKER, \
+                 or let an admin exempt it with allow_definer().",
+            ),
+            Self::Truncate(relation) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("TRUNCATE of protected table {relation} would remove the rows of every tenant"),
+            )
+            .hint("Use DELETE, which removes those of the bound tenant."),
+            Self::MaterializedView { view, table } => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("materialized view {view} would copy rows of protected table {table} out of its guard"),
+            )
+            .hint("Use a view WITH (security_invoker = true), or let an admin exempt it with allow_definer()."),
+            Self::InTransactionBlock(name) => parts(
+                ERRCODE_ACTIVE_SQL_TRANSACTION,
+                format!("{name} cannot run inside a transaction block"),
+            )
+            .hint("It commits as it goes: call it by itself."),
+            Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
+            Self::NotPreloaded => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "pg_tenancy must be loaded via shared_preload_libraries",
+            )
+            .hint(
+                "Add pg_tenancy to shared_preload_libraries in postgresql.conf (shared_preload_libraries = 'pg_tenancy') \
+                 and restart the server.",
+            ),
+            Self::OpenSchema(schema) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("everyone may create objects in schema {schema}, so that functions there could be shadowed"),
+            )
+            .hint(format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then run CREATE EXTENSION again.")),
+            Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let Parts { code, message, detail, hint } = error.parts();
+        let mut report = ErrorReport::new(code, message, "pg_tenancy");
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+impl From<pgrx::spi::Error> for Error {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Self::Internal(format!("SPI: {error}"))
+    }
+}
+
+/// Raises `error` as a PostgreSQL ERROR, from hooks that cannot return it.
+#[cold]
+pub fn raise(error: Error) -> ! {
+    match SqlResult::<Infallible>::Err(error.into()).unwrap_or_report() {}
+}

@@ -1,0 +1,62 @@
+//! The tenant's lock. The first write of a bound transaction shares it until the transaction ends and then checks the tenant's
+//! state again; whoever changes the state takes it alone first. So a writer that was admitted before commits before the change,
+//! and none writes after it. Readers take no lock.
+
+use super::refuse;
+use crate::context::{self, registry};
+use crate::error::{Error, raise};
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+
+/// Sets our locks apart from SQL's advisory locks, which use 1 and 2 here: no SQL function can take or release ours. Shown as
+/// `objsubid` in pg_locks.
+pub const LOCK_CLASS: u16 = 0x7e4a;
+
+/// Two tenants whose keys collide wait for each other; nothing else happens.
+fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
+    let number = u128::from_be_bytes(*tenant);
+    let key = (number >> 64) as u64 ^ number as u64;
+    pg_sys::LOCKTAG {
+        // SAFETY: a plain read.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (key >> 32) as u32,
+        locktag_field3: key as u32,
+        locktag_field4: LOCK_CLASS,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResult::Type {
+    // SAFETY: takes a lock that the transaction's end releases; waits as any lock does, under lock_timeout.
+    unsafe { pg_sys::LockAcquire(&tag(tenant), mode as pg_sys::LOCKMODE, false, !wait) }
+}
+
+/// Admits a write of the bound tenant: cheap when this transaction has written before.
+///
+/// A savepoint rollback releases the lock if it was taken inside; then the next write takes it and checks again.
+pub fn admit_writer() {
+    use pg_sys::LockAcquireResult::{LOCKACQUIRE_ALREADY_CLEAR, LOCKACQUIRE_ALREADY_HELD};
+    let Some(bound) = context::bound() else { return };
+    if context::in_maintenance() {
+        return;
+    }
+    let result = acquire(&bound.tenant, pg_sys::ShareLock, true);
+    if matches!(result, LOCKACQUIRE_ALREADY_HELD | LOCKACQUIRE_ALREADY_CLEAR) {
+        return;
+    }
+    let id = Uuid::from_bytes(bound.tenant);
+    match registry::find(id) {
+        Ok(Some(tenant)) => tenant.admit(true).unwrap_or_else(|error| refuse(error)),
+        Ok(None) => refuse(Error::unknown_tenant(id)),
+        Err(error) => raise(error),
+    }
+}
+
+/// Waits until no transaction that has written for the tenant is left, and keeps new ones waiting until ours ends.
+pub fn take_alone(tenant: Uuid) {
+    if acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, false) == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+        notice!("waiting for transactions that have written for tenant \"{tenant}\" to end");
+        acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, true);
+    }
+}

@@ -1,0 +1,51 @@
+//! The guard: hooks that close what row security leaves open.
+//!
+//! - [`permissions`]: an object of a role that bypasses row security opens no protected table to one that does not; a write takes
+//!   the tenant's lock and checks its state again.
+//! - [`objects`]: TRUNCATE, which row security does not see.
+//! - [`lock`]: the lock that a writer shares and a change of state takes alone.
+//! - [`exemption`]: what an administrator has exempted by name.
+//!
+//! Roles that bypass row security themselves bypass these hooks, so that pg_dump and restores work; owners do not.
+
+mod exemption;
+pub mod lock;
+mod objects;
+mod permissions;
+mod relation;
+
+pub use relation::{GUARD_POLICY, ISOLATION_POLICY};
+
+use crate::level::Level;
+use crate::context;
+use crate::error::{Error, raise};
+use crate::monitor::{self, Refusal};
+use pgrx::pg_sys;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Public, "tenancy_guard"),
+    (Level::Public, "tenancy.refuse_row"),
+    (Level::Admin, "allow_definer"),
+    (Level::Admin, "disallow_definer"),
+];
+pub const RELATIONS: &[(Level, &str)] = &[(Level::Admin, "tenancy.definer_exemptions")];
+
+/// Registers the hooks.
+pub fn init() {
+    exemption::init();
+    permissions::init();
+    objects::init();
+}
+
+/// Counts a refusal for the bound tenant and raises it.
+#[cold]
+fn refuse(error: Error) -> ! {
+    monitor::count(context::bound().map(|context| context.tenant).as_ref(), Refusal::Guard);
+    raise(error)
+}
+
+/// Whether the session's role is bound by row security; what it runs as inside a definer function does not count.
+fn session_is_guarded() -> bool {
+    // SAFETY: reads the session's role and looks up its attributes.
+    unsafe { !pg_sys::has_bypassrls_privilege(pg_sys::GetOuterUserId()) }
+}

@@ -1,0 +1,81 @@
+//! The executor's permission check, which every query, COPY and prepared plan passes each time it starts.
+
+use super::{exemption, lock, refuse, relation, session_is_guarded};
+use crate::backend::BackendStatic;
+use crate::context;
+use crate::error::Error;
+use crate::version::{RelationUse, check_perms_hook, relation_uses};
+use pgrx::pg_sys;
+
+static PREVIOUS_CHECK_PERMS: BackendStatic<pg_sys::ExecutorCheckPerms_hook_type> = BackendStatic::new(None);
+
+const WRITES: pg_sys::AclMode = (pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE) as pg_sys::AclMode;
+
+pub fn init() {
+    // SAFETY: called once, from _PG_init, before any query runs.
+    unsafe {
+        PREVIOUS_CHECK_PERMS.set(pg_sys::ExecutorCheckPerms_hook);
+        pg_sys::ExecutorCheckPerms_hook = Some(hook);
+    }
+}
+
+check_perms_hook!(hook, check);
+
+/// Refuses what row security would let through. An ordinary read costs two comparisons per relation.
+///
+/// # Safety
+/// `list` is the list that the executor handed to the hook.
+unsafe fn check(list: *mut pg_sys::List, report: bool) -> bool {
+    // SAFETY: reads of the current and the session's role.
+    let (current, session) = unsafe { (pg_sys::GetUserId(), pg_sys::GetOuterUserId()) };
+    let bound = context::bound().is_some();
+    // SAFETY: the caller's promise.
+    for usage in unsafe { relation_uses(list) } {
+        if usage.required == 0 {
+            continue;
+        }
+        let effective = if usage.check_as == pg_sys::InvalidOid { current } else { usage.check_as };
+        // SAFETY: the caller's promise.
+        if effective != session && unsafe { is_back_door(list, usage, effective) } {
+            if !report {
+                return false;
+            }
+            refuse(Error::BackDoor { relation: relation::name(usage.relation), owner: relation::role_name(effective) });
+        }
+        if bound && usage.required & WRITES != 0 && relation::is_protected(usage.relation) {
+            lock::admit_writer();
+        }
+    }
+    true
+}
+
+/// Whether the statement uses a protected table as `effective`, who bypasses row security, for a session that does not.
+///
+/// Referential integrity checks run as the table's owner with FORCE suspended; they return no rows and are let through.
+///
+/// # Safety
+/// As for [`check`].
+#[cold]
+unsafe fn is_back_door(list: *mut pg_sys::List, usage: RelationUse, effective: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups by oid.
+    unsafe {
+        if !session_is_guarded() || !pg_sys::has_bypassrls_privilege(effective) || pg_sys::InNoForceRLSOperation() {
+            return false;
+        }
+    }
+    if !relation::is_protected(usage.relation) || exemption::function_is_exempt() {
+        return false;
+    }
+    // The table may be used through a view: then every view of that owner in the statement must be exempt.
+    let mut views = 0;
+    // SAFETY: the caller's promise.
+    for other in unsafe { relation_uses(list) } {
+        if matches!(relation::kind_and_owner(other.relation), Some((b'v', owner)) if owner == effective) {
+            views += 1;
+            if !exemption::view_is_exempt(other.relation) {
+                return true;
+            }
+        }
+    }
+    usage.check_as == pg_sys::InvalidOid || views == 0
+}

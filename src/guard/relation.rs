@@ -1,0 +1,78 @@
+//! What the guard asks of a relation. It looks at the relation itself, not at the registry, so that a table stays guarded while a
+//! restore is half done.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// The restrictive policy of a protected table: rows of the bound tenant only.
+pub const ISOLATION_POLICY: &str = "tenancy_isolation";
+/// The permissive policy beside it, which goes with the extension.
+pub const GUARD_POLICY: &str = "tenancy_guard";
+
+/// Whether `relation` is a protected table: row security forced, and our policy on it.
+pub fn is_protected(relation: pg_sys::Oid) -> bool {
+    // SAFETY: the relation is locked by the statement that names it; its cache entry is released again; policy names are C strings.
+    unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return false;
+        }
+        let form = (*entry).rd_rel;
+        let protected = (*form).relrowsecurity && (*form).relforcerowsecurity && has_policy((*entry).rd_rsdesc);
+        pg_sys::RelationClose(entry);
+        protected
+    }
+}
+
+/// # Safety
+/// `description` is null or the row security description of an open relation.
+unsafe fn has_policy(description: *mut pg_sys::RowSecurityDesc) -> bool {
+    // SAFETY: the caller's promise; the list's cells are policies.
+    unsafe {
+        if description.is_null() || (*description).policies.is_null() {
+            return false;
+        }
+        let policies = (*description).policies;
+        (0..(*policies).length as usize).any(|index| {
+            let policy = (*(*policies).elements.add(index)).ptr_value.cast::<pg_sys::RowSecurityPolicy>();
+            CStr::from_ptr((*policy).policy_name).to_bytes() == ISOLATION_POLICY.as_bytes()
+        })
+    }
+}
+
+/// The kind of a relation (`r`, `p`, `v`, `m` …) and its owner; None when it is gone.
+pub fn kind_and_owner(relation: pg_sys::Oid) -> Option<(u8, pg_sys::Oid)> {
+    // SAFETY: a syscache lookup whose tuple is released after its fields are copied.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return None;
+        }
+        let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let found = ((*form).relkind.cast_unsigned(), (*form).relowner);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
+}
+
+/// The relation's name, schema-qualified and quoted.
+pub fn name(relation: pg_sys::Oid) -> String {
+    // SAFETY: catalog lookups by oid that return null or palloc'd C strings.
+    unsafe {
+        let text = |pointer: *mut std::ffi::c_char| {
+            if pointer.is_null() { String::new() } else { CStr::from_ptr(pointer).to_string_lossy().into_owned() }
+        };
+        let schema = text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)));
+        let table = text(pg_sys::get_rel_name(relation));
+        format!("{}.{}", crate::query::ident(&schema), crate::query::ident(&table))
+    }
+}
+
+/// The role's name, quoted.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a lookup by oid that returns null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() { role.to_string() } else { crate::query::ident(&CStr::from_ptr(name).to_string_lossy()) }
+    }
+}

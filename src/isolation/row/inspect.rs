@@ -1,0 +1,148 @@
+//! What there is to know of a table before it is protected.
+
+use crate::error::{Error, Result};
+use crate::query;
+use pgrx::pg_sys;
+
+/// A table of a hierarchy: the one named, a partition or an inheritance child.
+#[derive(Clone)]
+pub struct Table {
+    pub oid: pg_sys::Oid,
+    /// Schema-qualified and quoted.
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    pub row_security: bool,
+    pub force: bool,
+    pub partitioned: bool,
+}
+
+/// The tenant column's type, and so the function that its policies compare it with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum TenantType {
+    Uuid,
+    Text,
+}
+
+impl TenantType {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "uuid" => Ok(Self::Uuid),
+            "text" => Ok(Self::Text),
+            _ => Err(Error::Internal(format!("unknown tenant type {name}"))),
+        }
+    }
+}
+
+/// The tenant column as it stands.
+pub struct Column {
+    pub tenant_type: TenantType,
+    pub not_null: bool,
+    /// Its default, as SQL.
+    pub default: Option<String>,
+}
+
+const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
+        SELECT $1 UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN members m ON i.inhparent = m.oid
+    )
+    SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner, c.relrowsecurity, c.relforcerowsecurity,
+           c.relkind::text, c.relpersistence::text, n.nspname::text
+    FROM members JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    ORDER BY c.oid <> $1, c.oid";
+const PARENT: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE i.inhrelid = $1 AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)";
+const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated::text, a.attidentity::text,
+        pg_catalog.format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = $1 AND a.attname = $2::name AND a.attnum > 0 AND NOT a.attisdropped";
+const HAS_INDEX: &str = "SELECT true FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
+    WHERE i.indrelid = $1 AND a.attname = $2::name AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'";
+const PERMISSIVE_POLICIES: &str = "SELECT pg_catalog.quote_ident(polname) FROM pg_catalog.pg_policy
+    WHERE polrelid = $1 AND polpermissive AND polname <> 'tenancy_guard' ORDER BY polname";
+
+/// The table and everything that inherits from it, itself first. Fails on what row security cannot guard.
+pub fn hierarchy(root: pg_sys::Oid) -> Result<Vec<Table>> {
+    let found: Vec<(Table, String, String, String)> = query::rows(HIERARCHY, &[root.into()], |row| {
+        let kind: String = row.must(6)?;
+        let table = Table {
+            oid: row.must(1)?,
+            name: row.must(2)?,
+            owner: row.must(3)?,
+            row_security: row.must(4)?,
+            force: row.must(5)?,
+            partitioned: kind == "p",
+        };
+        Ok((table, kind, row.must(7)?, row.must(8)?))
+    })?;
+    for (table, kind, persistence, schema) in &found {
+        if !matches!(kind.as_str(), "r" | "p") {
+            return Err(Error::invalid(
+                format!("{} is not a table that row security can guard", table.name),
+                "Protect the tables that a view reads; a foreign table cannot be guarded here.",
+            ));
+        }
+        if persistence == "t" || schema.starts_with("pg_") || matches!(schema.as_str(), "information_schema" | "tenancy") {
+            return Err(Error::invalid(format!("{} is a temporary or system table", table.name), ""));
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::Unknown("table", root.to_string()));
+    }
+    Ok(found.into_iter().map(|(table, ..)| table).collect())
+}
+
+/// Fails when `table` has a parent that is not protected: its rows would be open through it.
+pub fn refuse_open_parent(table: &Table) -> Result<()> {
+    match query::value::<String>(PARENT, &[table.oid.into()])? {
+        None => Ok(()),
+        Some(parent) => Err(Error::Unprotectable(
+            format!("{} is a partition or child of {parent}, which is not protected", table.name),
+            format!("SELECT protect_table('{}');", parent.replace('\'', "''")),
+        )),
+    }
+}
+
+/// The tenant column of `table`, None when there is no such column. Fails on a column that cannot be one.
+pub fn column(table: &Table, name: &str) -> Result<Option<Column>> {
+    type Found = (pg_sys::Oid, bool, Option<String>, String, String, String);
+    let found: Option<Found> = query::first(COLUMN, &[table.oid.into(), name.into()], |row| {
+        Ok((row.must(1)?, row.must(2)?, row.get(3)?, row.must(4)?, row.must(5)?, row.must(6)?))
+    })?;
+    let Some((type_oid, not_null, default, generated, identity, type_name)) = found else { return Ok(None) };
+    let tenant_type = match type_oid {
+        pg_sys::UUIDOID => TenantType::Uuid,
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => TenantType::Text,
+        _ => {
+            return Err(Error::invalid(
+                format!("column {} of {} has type {type_name}", query::ident(name), table.name),
+                "A tenant column is uuid or text.",
+            ));
+        }
+    };
+    if !generated.is_empty() || !identity.is_empty() {
+        return Err(Error::invalid(
+            format!("column {} of {} is generated", query::ident(name), table.name),
+            "A tenant column is an ordinary column.",
+        ));
+    }
+    Ok(Some(Column { tenant_type, not_null, default }))
+}
+
+/// Whether an index led by the column serves every row.
+pub fn has_index(table: &Table, column: &str) -> Result<bool> {
+    Ok(query::value::<bool>(HAS_INDEX, &[table.oid.into(), column.into()])?.is_some())
+}
+
+/// Policies of the table's own that ours makes ineffective, since permissive policies are joined by OR.
+pub fn permissive_policies(table: &Table) -> Result<Vec<String>> {
+    query::rows(PERMISSIVE_POLICIES, &[table.oid.into()], |row| row.must(1))
+}

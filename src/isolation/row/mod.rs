@@ -1,0 +1,27 @@
+//! Isolation by rows: tables that tenants share, guarded by row security.
+//!
+//! [`protect`] puts a table and all its partitions and inheritance children under the policies of [`policy`], after [`inspect`] found
+//! that it can be; [`advice`] says which of its keys reach across tenants; [`events`] keeps new partitions protected and
+//! materialised views out; [`erase`] removes a tenant's rows.
+
+mod advice;
+pub mod erase;
+mod events;
+mod inspect;
+mod matview;
+mod policy;
+mod protect;
+
+use crate::level::Level;
+use pgrx::prelude::*;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Admin, "protect_table"),
+    (Level::Admin, "unprotect_table"),
+    (Level::Internal, "tenancy.on_ddl_command_end"),
+    (Level::Internal, "tenancy.on_sql_drop"),
+];
+pub const RELATIONS: &[(Level, &str)] =
+    &[(Level::Monitor, "tenancy.protected_tables"), (Level::Monitor, "tenancy.protection_status")];
+
+extension_sql_file!("../../../sql/isolation.sql", name = "isolation", requires = ["tenant", "guard", protect_table, unprotect_table, on_ddl_command_end, on_sql_drop]);

@@ -1,0 +1,58 @@
+//! The policies of a protected table: the one place that writes their DDL.
+//!
+//! The restrictive policy is the guard. Policies grant nothing unless a permissive one does, so there is one that is always true; it
+//! calls a function of the extension, so that it goes with the extension and leaves the table closed. The guard's WITH CHECK is
+//! its USING, with a function on the failing side that counts the attempt and names the mismatch.
+
+use super::inspect::{Table, TenantType};
+use crate::error::{Error, Result};
+use crate::guard::{GUARD_POLICY, ISOLATION_POLICY};
+use crate::query::{self, ident};
+
+const EXTENSION_SCHEMA: &str = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_tenancy'";
+
+/// The call that a tenant column is compared with, and that is its default.
+pub fn current_tenant(tenant_type: TenantType) -> Result<String> {
+    let schema = extension_schema()?;
+    Ok(match tenant_type {
+        TenantType::Uuid => format!("{schema}.current_tenant()"),
+        TenantType::Text => format!("{schema}.current_tenant_text()"),
+    })
+}
+
+fn extension_schema() -> Result<String> {
+    query::value(EXTENSION_SCHEMA, &[])?
+        .ok_or_else(|| Error::Internal("extension pg_tenancy is not installed".to_owned()))
+}
+
+/// Puts the policies on `table`, replacing what is left of earlier ones.
+pub fn create(table: &Table, column: &str, tenant_type: TenantType) -> Result<()> {
+    drop(table)?;
+    let (name, column, tenant, schema) =
+        (&table.name, ident(column), current_tenant(tenant_type)?, extension_schema()?);
+    let own = format!("{column} OPERATOR(pg_catalog.=) {tenant}");
+    for statement in [
+        format!("ALTER TABLE ONLY {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
+        format!("CREATE POLICY {GUARD_POLICY} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING ({schema}.tenancy_guard())"),
+        format!(
+            "CREATE POLICY {ISOLATION_POLICY} ON {name} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({own}) \
+             WITH CHECK ({own} OR tenancy.refuse_row({column}::pg_catalog.text))"
+        ),
+    ] {
+        query::statement(&statement, &[])?;
+    }
+    Ok(())
+}
+
+/// Takes the policies off `table`.
+pub fn drop(table: &Table) -> Result<()> {
+    for policy in [ISOLATION_POLICY, GUARD_POLICY] {
+        if query::value::<bool>(HAS_POLICY, &[table.oid.into(), policy.into()])?.is_some() {
+            query::statement(&format!("DROP POLICY {policy} ON {}", table.name), &[])?;
+        }
+    }
+    Ok(())
+}
+
+const HAS_POLICY: &str = "SELECT true FROM pg_catalog.pg_policy WHERE polrelid = $1 AND polname = $2::name";

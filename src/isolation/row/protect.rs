@@ -1,0 +1,298 @@
+//! `protect_table` and `unprotect_table`.
+//!
+//! What could run code of the table's owner (a column rewrite, a scan, constraint and index expressions that the planner folds) runs as
+//! that owner; the rest is catalog work.
+
+use super::inspect::{self, Column, Table, TenantType};
+use super::{advice, matview, policy};
+use crate::access;
+use crate::audit::{self, Entry};
+use crate::context::registry;
+use crate::error::{Error, Result, SqlResult};
+use crate::query::{self, ident};
+use crate::role;
+use crate::sqltype::{Name, RegClass};
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+use serde_json::json;
+
+const MAX_COLUMN_NAME: usize = 63;
+/// Tenant ids that are named in an error.
+const SHOWN: usize = 3;
+
+const REGISTER: &str = "INSERT INTO tenancy.protected_tables (table_name, root, tenant_column, tenant_type, had_row_security, had_force)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (table_name) DO UPDATE SET root = excluded.root, tenant_column = excluded.tenant_column, tenant_type = excluded.tenant_type";
+const REGISTERED: &str = "SELECT root::oid, tenant_column::text, tenant_type FROM tenancy.protected_tables WHERE table_name = $1";
+const MEMBERS: &str = "SELECT table_name::oid, had_row_security, had_force FROM tenancy.protected_tables WHERE root = $1 ORDER BY table_name";
+const UNREGISTER: &str = "DELETE FROM tenancy.protected_tables WHERE root = $1";
+const FOREIGN_KEY: &str = "SELECT true FROM pg_catalog.pg_constraint c
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
+    WHERE c.conrelid = $1 AND c.contype = 'f' AND c.confrelid = 'tenancy.tenants'::pg_catalog.regclass AND a.attname = $2::name";
+const BYPASSES: &str = "SELECT true FROM pg_catalog.pg_roles WHERE oid = $1 AND (rolsuper OR rolbypassrls)";
+
+/// How a registered table is protected.
+#[derive(Clone)]
+pub struct Protection {
+    pub root: pg_sys::Oid,
+    pub column: String,
+    pub tenant_type: TenantType,
+}
+
+/// The protection of a table, if it has one.
+pub fn registered(table: pg_sys::Oid) -> Result<Option<Protection>> {
+    query::first(REGISTERED, &[table.into()], |row| {
+        Ok(Protection {
+            root: row.must(1)?,
+            column: row.must(2)?,
+            tenant_type: TenantType::from_name(&row.must::<String>(3)?)?,
+        })
+    })
+}
+
+fn lock(table: pg_sys::Oid) -> Result<()> {
+    // SAFETY: takes a lock that the transaction's end releases, before the table is looked at.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessExclusiveLock as _) };
+    Ok(())
+}
+
+/// Whether the table itself (not its children) has a row.
+fn has_rows(table: &Table) -> Result<bool> {
+    let sql = format!("SELECT true FROM ONLY {} LIMIT 1", table.name);
+    role::as_owner_of_all_rows(table.owner, || Ok(!query::column::<bool>(&sql, &[])?.is_empty()))
+}
+
+/// The tenant column of the hierarchy's root, added when it is missing and there is no row that it would have to belong to.
+fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
+    let root = &tables[0];
+    if let Some(column) = inspect::column(root, name)? {
+        return Ok(column);
+    }
+    let column = ident(name);
+    for table in tables.iter().filter(|table| !table.partitioned) {
+        if has_rows(table)? {
+            return Err(Error::Unprotectable(
+                format!("{} has rows but no column {column}", table.name),
+                format!(
+                    "ALTER TABLE {0} ADD COLUMN {column} uuid; then say which tenant each row belongs to (UPDATE {0} SET {column} = ...), \
+                     and call protect_table() again.",
+                    root.name
+                ),
+            ));
+        }
+    }
+    let sql = format!("ALTER TABLE {} ADD COLUMN {column} pg_catalog.uuid", root.name);
+    role::as_owner(root.owner, || query::statement(&sql, &[]))?;
+    Ok(Column { tenant_type: TenantType::Uuid, not_null: false, default: None })
+}
+
+/// Fails unless every row of `table` belongs to a tenant that exists.
+fn validate_rows(table: &Table, column: &str, tenant_type: TenantType) -> Result<()> {
+    let sql = format!("SELECT DISTINCT {}::pg_catalog.text FROM ONLY {}", ident(column), table.name);
+    let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::column(&sql, &[]))?;
+    let mut strangers = Vec::new();
+    for value in found {
+        match value {
+            None => strangers.push("NULL".to_owned()),
+            Some(value) => {
+                let known = match parse_uuid(&value) {
+                    // A text column is compared with the canonical spelling and nothing else.
+                    Some(id) if tenant_type == TenantType::Uuid || id.to_string() == value => {
+                        registry::find(id)?.is_some()
+                    }
+                    _ => false,
+                };
+                if !known {
+                    strangers.push(value);
+                }
+            }
+        }
+    }
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<&str> = strangers.iter().take(SHOWN).map(String::as_str).collect();
+    let more = if strangers.len() > SHOWN { ", ..." } else { "" };
+    Err(Error::Unprotectable(
+        format!("{} has rows that belong to no known tenant: {}{more}", table.name, shown.join(", ")),
+        format!(
+            "Create the tenants with these ids (create_tenant(..., id => ...)) or correct the rows: SELECT {0}, count(*) FROM {1} GROUP BY {0};",
+            ident(column),
+            table.name
+        ),
+    ))
+}
+
+fn parse_uuid(text: &str) -> Option<Uuid> {
+    let hex: String = text.chars().filter(|character| *character != '-').collect();
+    let number = (hex.len() == 32).then(|| u128::from_str_radix(&hex, 16).ok()).flatten()?;
+    Some(Uuid::from_bytes(number.to_be_bytes()))
+}
+
+/// Puts one table of a hierarchy under the guard. It is locked, and its tenant column exists.
+pub fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
+    let Protection { root, column, tenant_type } = protection;
+    let own = inspect::column(table, column)?
+        .filter(|own| own.tenant_type == *tenant_type)
+        .ok_or_else(|| Error::Internal(format!("{} lacks its tenant column", table.name)))?;
+    let name = ident(column);
+    if !table.partitioned {
+        validate_rows(table, column, *tenant_type)?;
+    }
+    if !own.not_null {
+        let sql = format!("ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL", table.name);
+        role::as_owner(table.owner, || query::statement(&sql, &[]))?;
+    }
+    let default = policy::current_tenant(*tenant_type)?;
+    query::statement(&format!("ALTER TABLE ONLY {} ALTER COLUMN {name} SET DEFAULT {default}", table.name), &[])?;
+    if !inspect::has_index(table, column)? {
+        query::statement(&format!("CREATE INDEX ON {} ({name})", table.name), &[])?;
+    }
+    policy::create(table, column, *tenant_type)?;
+    let args = [
+        RegClass(table.oid).into(),
+        RegClass(*root).into(),
+        column.as_str().into(),
+        tenant_type.name().into(),
+        table.row_security.into(),
+        table.force.into(),
+    ];
+    query::run(REGISTER, &args).map(std::mem::drop)
+}
+
+/// What a protected table's owner should know but may have reasons for.
+fn report(tables: &[Table], default: Option<&str>, protection: &Protection) -> Result<()> {
+    let root = &tables[0];
+    let ours = policy::current_tenant(protection.tenant_type)?;
+    if let Some(default) = default
+        && !ours.ends_with(default)
+    {
+        notice!("column {} of {} had the default {default}, which is replaced", ident(&protection.column), root.name);
+    }
+    if query::value::<bool>(BYPASSES, &[root.owner.into()])?.is_some() {
+        notice!(
+            "the owner of {} bypasses row security: its triggers and foreign keys see every tenant; prefer an ordinary owner",
+            root.name
+        );
+    }
+    for table in tables {
+        let policies = inspect::permissive_policies(table)?;
+        if !policies.is_empty() {
+            notice!(
+                "permissive policies of {} restrict nothing any more ({}): create them AS RESTRICTIVE",
+                table.name,
+                policies.join(", ")
+            );
+        }
+        advice::report(table)?;
+    }
+    Ok(())
+}
+
+/// Puts a table under the guard.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn protect_table(
+    table_name: Option<RegClass>,
+    tenant_column: default!(Option<Name>, "'tenant_id'"),
+    foreign_key: default!(Option<bool>, "false"),
+) -> SqlResult<bool> {
+    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
+    let Name(column) = tenant_column.ok_or(Error::Null("tenant_column"))?;
+    let foreign_key = foreign_key.ok_or(Error::Null("foreign_key"))?;
+    if column.is_empty() || column.len() > MAX_COLUMN_NAME {
+        return Err(Error::invalid("the tenant column needs a name", "").into());
+    }
+    lock(oid)?;
+    for member in inspect::hierarchy(oid)? {
+        lock(member.oid)?;
+    }
+    let tables = inspect::hierarchy(oid)?;
+    let before = registered(oid)?;
+    if let Some(before) = &before
+        && before.column != column
+    {
+        return Err(Error::Unprotectable(
+            format!("{} is protected by column {}", tables[0].name, ident(&before.column)),
+            "Call unprotect_table() first.".to_owned(),
+        )
+        .into());
+    }
+    inspect::refuse_open_parent(&tables[0])?;
+    let existing = ensure_column(&tables, &column)?;
+    let root = before.as_ref().map_or(oid, |before| before.root);
+    let protection = Protection { root, column, tenant_type: existing.tenant_type };
+    for table in &tables {
+        protect_one(table, &protection)?;
+    }
+    if foreign_key {
+        add_foreign_key(&tables[0], &protection)?;
+    }
+    matview::refuse_all()?;
+    access::refuse_unsafe_holders()?;
+    report(&tables, existing.default.as_deref(), &protection)?;
+    if before.is_none() {
+        audit::record(&Entry {
+            action: "table.protect",
+            target: Some(&tables[0].name),
+            after: Some(json!({ "tenant_column": protection.column, "foreign_key": foreign_key })),
+            ..Entry::default()
+        })?;
+    }
+    Ok(before.is_none())
+}
+
+/// References the registry. Validation reads every row as the table's owner; nothing may be bound, or it would see one tenant's.
+fn add_foreign_key(table: &Table, protection: &Protection) -> Result<()> {
+    if protection.tenant_type != TenantType::Uuid {
+        return Err(Error::invalid("only a uuid column can reference tenancy.tenants", ""));
+    }
+    if query::value::<bool>(FOREIGN_KEY, &[table.oid.into(), protection.column.as_str().into()])?.is_none() {
+        let column = ident(&protection.column);
+        query::statement(
+            &format!("ALTER TABLE {} ADD FOREIGN KEY ({column}) REFERENCES tenancy.tenants (id)", table.name),
+            &[],
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes a table out of the guard.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
+    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
+    lock(oid)?;
+    let Some(protection) = registered(oid)? else {
+        inspect::hierarchy(oid)?;
+        return Ok(false);
+    };
+    let tables = inspect::hierarchy(oid)?;
+    if protection.root != oid {
+        return Err(Error::Unprotectable(
+            format!("{} is protected with the table it belongs to", tables[0].name),
+            "Call unprotect_table() for that one, or detach the partition first.".to_owned(),
+        )
+        .into());
+    }
+    let members: Vec<(pg_sys::Oid, bool, bool)> =
+        query::rows(MEMBERS, &[RegClass(oid).into()], |row| Ok((row.must(1)?, row.must(2)?, row.must(3)?)))?;
+    for (member, had_row_security, had_force) in members {
+        lock(member)?;
+        let table = inspect::hierarchy(member)?.swap_remove(0);
+        policy::drop(&table)?;
+        let column = ident(&protection.column);
+        let mut changes = vec![format!("ALTER COLUMN {column} DROP DEFAULT")];
+        changes.extend((!had_force).then(|| "NO FORCE ROW LEVEL SECURITY".to_owned()));
+        changes.extend((!had_row_security).then(|| "DISABLE ROW LEVEL SECURITY".to_owned()));
+        query::statement(&format!("ALTER TABLE ONLY {} {}", table.name, changes.join(", ")), &[])?;
+    }
+    query::run(UNREGISTER, &[RegClass(oid).into()])?;
+    audit::record(&Entry {
+        action: "table.unprotect",
+        target: Some(&tables[0].name),
+        before: Some(json!({ "tenant_column": protection.column })),
+        ..Entry::default()
+    })?;
+    Ok(true)
+}

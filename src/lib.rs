@@ -1,0 +1,55 @@
+//! pg_tenancy: multi-tenancy as a property of the database.
+//!
+//! The tour, from the floor up: [`error`] and the small helpers below it; [`monitor`], the shared memory; [`context`], who is asking;
+//! [`guard`], the hooks; [`audit`]; then the domains [`isolation`], [`tenant`] and [`access`]. Each has its SQL in `sql/<name>.sql`
+//! and its tests in `tests/<name>.rs`.
+
+mod backend;
+mod error;
+mod level;
+mod procedure;
+mod query;
+mod role;
+mod sqltype;
+mod version;
+
+mod monitor;
+
+mod context;
+
+mod audit;
+mod guard;
+
+mod access;
+mod isolation;
+mod tenant;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name = c"pg_tenancy", version = c"0.1.0");
+
+extension_sql_file!("../sql/bootstrap.sql", name = "bootstrap", bootstrap);
+
+/// Tells pgrx of the schema that bootstrap.sql creates.
+#[pg_schema]
+mod tenancy {}
+
+/// Runs when the server loads the library at its start.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: plain reads of the server's state.
+    let (starting, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
+    if upgrading {
+        // pg_upgrade only moves the catalogs: no hooks, no settings, no shared memory.
+        return;
+    }
+    if !starting {
+        error::raise(error::Error::NotPreloaded);
+    }
+    monitor::init();
+    context::init();
+    guard::init();
+    // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };
+}

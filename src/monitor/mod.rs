@@ -1,0 +1,80 @@
+//! What the fleet is doing: which backend serves which tenant, and what was refused to whom. All of it lives in shared
+//! memory, so that it survives the rollback that follows a refusal; it is lost when the server restarts.
+
+mod activity;
+mod refusals;
+mod shared;
+
+pub use activity::{bound_backends, publish, withdraw};
+pub use refusals::{Refusal, count};
+pub use shared::init;
+
+use crate::level::Level;
+use crate::query;
+use pgrx::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use std::collections::HashMap;
+
+/// Who may call what (see [`crate::access`]).
+pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.backends"), (Level::Monitor, "tenancy.refused")];
+pub const RELATIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.activity"), (Level::Monitor, "tenancy.refusals")];
+
+extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused]);
+
+const BACKENDS: &str = "SELECT pid, pg_catalog.pg_get_userbyid(usesysid)::text, state, state_change
+    FROM pg_catalog.pg_stat_get_activity(NULL) WHERE pid IS NOT NULL";
+
+type Timestamp = TimestampWithTimeZone;
+
+/// The backends of this server that have a tenant bound, with what PostgreSQL knows of their state.
+#[pg_extern(schema = "tenancy", security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn backends() -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(pid, i32),
+            name!(tenant_id, Uuid),
+            name!(user_id, Option<Uuid>),
+            name!(role, Option<String>),
+            name!(state, Option<String>),
+            name!(state_since, Option<Timestamp>),
+            name!(bound_since, Option<Timestamp>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let known: HashMap<i32, (Option<String>, Option<String>, Option<Timestamp>)> =
+        query::rows(BACKENDS, &[], |row| Ok((row.must(1)?, (row.get(2)?, row.get(3)?, row.get(4)?))))?
+            .into_iter()
+            .collect();
+    let rows: Vec<_> = bound_backends()
+        .into_iter()
+        .filter_map(|bound| {
+            let (role, state, since) = known.get(&bound.pid)?.clone();
+            Some((bound.pid, bound.tenant, bound.user, role, state, since, bound.since.try_into().ok()))
+        })
+        .collect();
+    Ok(TableIterator::new(rows))
+}
+
+/// What was refused since the server started, per tenant.
+#[pg_extern(schema = "tenancy")]
+#[allow(clippy::type_complexity)]
+fn refused() -> TableIterator<
+    'static,
+    (
+        name!(tenant_id, Option<Uuid>),
+        name!(refused_binds, i64),
+        name!(tenant_mismatches, i64),
+        name!(guard_refusals, i64),
+        name!(last_refusal_at, Option<Timestamp>),
+    ),
+> {
+    TableIterator::new(refusals::counts().into_iter().map(|count| {
+        let [binds, mismatches, guard] = count.refused.map(|number| number.cast_signed());
+        (count.tenant, binds, mismatches, guard, count.last.try_into().ok())
+    }))
+}

@@ -1,0 +1,77 @@
+//! Procedures that commit as they go: what a C procedure must do to be one (DESIGN §16).
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::panic::AssertUnwindSafe;
+
+/// A running procedure that may end its transaction.
+pub struct Procedure(());
+
+impl Procedure {
+    /// Fails when the caller has opened a transaction block, whose end is the caller's.
+    ///
+    /// # Safety
+    /// `fcinfo` is the call record of a procedure that PostgreSQL is calling.
+    pub unsafe fn begin(fcinfo: pg_sys::FunctionCallInfo, name: &'static str) -> Result<Self> {
+        // SAFETY: the caller's promise; the context of a CALL is a CallContext.
+        unsafe {
+            let context = (*fcinfo).context;
+            let atomic = context.is_null()
+                || (*context).type_ != pg_sys::NodeTag::T_CallContext
+                || (*context.cast::<pg_sys::CallContext>()).atomic;
+            if atomic {
+                return Err(Error::InTransactionBlock(name));
+            }
+            pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as _);
+        }
+        Ok(Self(()))
+    }
+
+    /// Commits, and opens the next transaction.
+    pub fn commit(&self) {
+        // SAFETY: connected non-atomically, with no inner connection open.
+        unsafe {
+            pg_sys::SPI_commit();
+            pg_sys::EnsurePortalSnapshotExists();
+        }
+    }
+
+    /// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned.
+    pub fn attempt<T>(&self, work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+        // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
+        // as PL/pgSQL does for an exception block.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            let owner = pg_sys::CurrentResourceOwner;
+            pg_sys::BeginInternalSubTransaction(std::ptr::null());
+            pg_sys::MemoryContextSwitchTo(context);
+            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())))
+                .catch_others(|error| Err(message(&error)))
+                .catch_rust_panic(|error| Err(message(&error)))
+                .execute();
+            match result {
+                Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+                Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            }
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+            result
+        }
+    }
+}
+
+impl Drop for Procedure {
+    fn drop(&mut self) {
+        // SAFETY: ends the connection that begin made.
+        unsafe {
+            pg_sys::SPI_finish();
+        }
+    }
+}
+
+fn message(error: &pg_sys::panic::CaughtError) -> String {
+    use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
+    match error {
+        PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report.message().to_owned(),
+    }
+}

@@ -1,0 +1,88 @@
+//! The one way to run SQL from Rust. Every query is a `const`; its plan is prepared once per backend and kept.
+
+use crate::error::{Error, Result};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<&'static str, &'static OwnedPreparedStatement>> = RefCell::new(HashMap::new());
+}
+
+/// The kept plan of `sql`. Plans live as long as the backend: there are as many as there are constants.
+fn plan(sql: &'static str, args: &[DatumWithOid]) -> Result<&'static OwnedPreparedStatement> {
+    if let Some(plan) = PLANS.with(|plans| plans.borrow().get(sql).copied()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
+    let plan: &'static OwnedPreparedStatement =
+        Spi::connect(|client| Ok::<_, Error>(Box::leak(Box::new(client.prepare(sql, &types)?.keep()))))?;
+    PLANS.with(|plans| plans.borrow_mut().insert(sql, plan));
+    Ok(plan)
+}
+
+/// Reads: runs `sql` and maps each row. Takes no transaction id, so it works on a standby.
+pub fn rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let plan = plan(sql, args)?;
+    Spi::connect(|client| client.select(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
+}
+
+/// Reads the first row, if there is one.
+pub fn first<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
+    Ok(rows(sql, args, map)?.into_iter().next())
+}
+
+/// Reads the first column of the first row; None for no row and for NULL.
+pub fn value<T: FromDatum + IntoDatum>(sql: &'static str, args: &[DatumWithOid]) -> Result<Option<T>> {
+    Ok(first(sql, args, |row| row.get(1))?.flatten())
+}
+
+/// Writes: runs `sql` and returns the number of rows it touched.
+pub fn run(sql: &'static str, args: &[DatumWithOid]) -> Result<u64> {
+    let plan = plan(sql, args)?;
+    Spi::connect_mut(|client| Ok(client.update(plan, None, args)?.len() as u64))
+}
+
+/// Writes with a RETURNING clause, and maps the first row returned.
+pub fn returning<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
+    let plan = plan(sql, args)?;
+    Spi::connect_mut(|client| client.update(plan, None, args)?.next().map(|tuple| map(&Row(tuple))).transpose())
+}
+
+/// Runs a statement that names objects, built by the caller from quoted identifiers; the number of rows it touched.
+pub fn statement(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
+    Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len() as u64))
+}
+
+/// Reads the first column of each row of such a statement.
+pub fn column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
+    Spi::connect(|client| client.select(sql, None, args)?.map(|tuple| Row(tuple).get(1)).collect())
+}
+
+/// Like [`column`], for a statement that writes.
+pub fn changed_column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
+    Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| Row(tuple).get(1)).collect())
+}
+
+/// One row of a result.
+pub struct Row<'conn>(SpiHeapTupleData<'conn>);
+
+impl Row<'_> {
+    /// The column at `ordinal` (from 1), None for NULL.
+    pub fn get<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<Option<T>> {
+        Ok(self.0.get(ordinal)?)
+    }
+
+    /// The column at `ordinal` (from 1), which the query never returns as NULL.
+    pub fn must<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<T> {
+        self.get(ordinal)?
+            .ok_or_else(|| Error::Internal(format!("column {ordinal} of a catalog query is null")))
+    }
+}
+
+/// `name` as an identifier in a statement.
+pub fn ident(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}

@@ -1,0 +1,99 @@
+//! Acting as another role for a while, as PostgreSQL's own maintenance commands do.
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::ffi::c_int;
+
+/// Restores the role when dropped, an ERROR that unwinds included.
+struct Restore {
+    role: pg_sys::Oid,
+    context: c_int,
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        // SAFETY: puts back what was read when the guard was made.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) }
+    }
+}
+
+fn switch(role: pg_sys::Oid, add: u32) -> Restore {
+    let mut before = Restore { role: pg_sys::InvalidOid, context: 0 };
+    // SAFETY: reads into two locals, then sets what Restore puts back.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut before.role, &mut before.context);
+        pg_sys::SetUserIdAndSecContext(role, before.context | add as c_int);
+    }
+    before
+}
+
+/// Runs `work` on users' tables as their `owner`, restricted so that their triggers and functions cannot leave that role.
+pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    let _restore = switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION);
+    work()
+}
+
+/// Like [`as_owner`], with FORCE ROW LEVEL SECURITY suspended, to see every row of the owner's own table.
+pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+    let _restore = switch(
+        owner,
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE
+            | pg_sys::SECURITY_RESTRICTED_OPERATION
+            | pg_sys::SECURITY_NOFORCE_RLS,
+    );
+    work()
+}
+
+/// Runs `work` on the product's own tables as their owner, who installed the extension, with `search_path` pinned: what a SECURITY
+/// DEFINER function with a SET clause is, for code that cannot be one.
+pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let owner = extension_owner().ok_or_else(|| Error::Internal("schema tenancy is not complete".to_owned()))?;
+    let _restore = switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    let _path = PinnedSearchPath::new();
+    work()
+}
+
+/// `search_path` as definer functions have it, until dropped.
+struct PinnedSearchPath(c_int);
+
+impl PinnedSearchPath {
+    fn new() -> Self {
+        // SAFETY: opens a nest level that drop closes (or the end of the transaction), and sets one setting in it.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Self(level)
+        }
+    }
+}
+
+impl Drop for PinnedSearchPath {
+    fn drop(&mut self) {
+        // SAFETY: closes the level that new opened.
+        unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
+    }
+}
+
+fn extension_owner() -> Option<pg_sys::Oid> {
+    // SAFETY: syscache lookups by C strings and oids; the tuple is released after its field is copied.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(c"tenants".as_ptr(), schema);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, pg_sys::Datum::from(table));
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}

@@ -1,0 +1,211 @@
+//! Creating and changing a tenant's registry row.
+
+use super::{plan, slug};
+use crate::audit::{self, Entry};
+use crate::error::{Error, Result, SqlResult};
+use crate::query;
+use pgrx::Uuid;
+use pgrx::datum::JsonB;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+
+/// Characters of a name and of an external id.
+const MAX_TEXT: usize = 255;
+/// Derived slugs that are tried with a longer suffix each time before the id itself is used.
+const SUFFIX_LENGTHS: [usize; 3] = [4, 8, 32];
+
+const INSERT: &str = "INSERT INTO tenancy.tenants (id, slug, name, plan, isolation, external_id, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+const TAKEN: &str = "SELECT id = $1, slug = $2, external_id = $3 FROM tenancy.tenants
+    WHERE id = $1 OR slug = $2 OR external_id = $3 ORDER BY id = $1 DESC, slug = $2 DESC LIMIT 1";
+const CURRENT: &str = "SELECT name, slug, external_id, metadata FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
+const UPDATE: &str = "UPDATE tenancy.tenants SET name = $2, slug = $3, external_id = $4, metadata = $5, updated_at = pg_catalog.now()
+    WHERE id = $1";
+const OTHER_WITH_SLUG: &str = "SELECT true FROM tenancy.tenants WHERE slug = $2 AND id <> $1";
+const OTHER_WITH_EXTERNAL_ID: &str = "SELECT true FROM tenancy.tenants WHERE external_id = $2 AND id <> $1";
+
+fn check_text<'a>(what: &'static str, text: &'a str) -> Result<&'a str> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > MAX_TEXT || text.chars().any(char::is_control) {
+        return Err(Error::invalid(
+            format!("{what} is empty, longer than {MAX_TEXT} characters or has control characters"),
+            "",
+        ));
+    }
+    Ok(text)
+}
+
+fn check_metadata(metadata: Value) -> Result<Value> {
+    if metadata.is_object() { Ok(metadata) } else { Err(Error::invalid("metadata must be a JSON object", "")) }
+}
+
+/// A tenant to be.
+struct New<'a> {
+    id: Uuid,
+    name: &'a str,
+    plan: &'a str,
+    isolation: String,
+    external_id: Option<&'a str>,
+    metadata: &'a Value,
+}
+
+impl New<'_> {
+    /// Inserts the tenant under `slug`; false when the slug is taken by another tenant and may be tried anew.
+    fn insert(&self, slug: &str) -> Result<bool> {
+        let args = [
+            self.id.into(),
+            slug.into(),
+            self.name.into(),
+            self.plan.into(),
+            self.isolation.as_str().into(),
+            self.external_id.into(),
+            JsonB(self.metadata.clone()).into(),
+        ];
+        if query::run(INSERT, &args)? == 1 {
+            return Ok(true);
+        }
+        let taken: Option<(bool, bool)> =
+            query::first(TAKEN, &[self.id.into(), slug.into(), self.external_id.into()], |row| {
+                Ok((row.must(1)?, row.must(2)?))
+            })?;
+        match taken {
+            Some((true, _)) => Err(Error::Duplicate("tenant", self.id.to_string())),
+            Some((false, false)) => {
+                Err(Error::Duplicate("external id", self.external_id.unwrap_or_default().to_owned()))
+            }
+            // Taken by slug, or by a transaction that ended meanwhile.
+            _ => Ok(false),
+        }
+    }
+
+    /// Inserts the tenant under a slug derived from its name, with a piece of its id where that is taken.
+    fn insert_under_derived_slug(&self) -> Result<String> {
+        let id = self.id.to_string().replace('-', "");
+        if let Some(derived) = slug::from_name(self.name) {
+            if self.insert(&derived)? {
+                return Ok(derived);
+            }
+            for length in SUFFIX_LENGTHS {
+                let suffixed = slug::with_suffix(&derived, &id[..length]);
+                if self.insert(&suffixed)? {
+                    return Ok(suffixed);
+                }
+            }
+        }
+        let fallback = format!("tenant-{id}");
+        if self.insert(&fallback)? { Ok(fallback) } else { Err(Error::Duplicate("slug", fallback)) }
+    }
+}
+
+/// Registers a tenant.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn create_tenant(
+    name: Option<&str>,
+    slug: default!(Option<&str>, "NULL"),
+    plan: default!(Option<&str>, "'free'"),
+    isolation: default!(Option<&str>, "NULL"),
+    metadata: default!(Option<JsonB>, "'{}'"),
+    id: default!(Option<Uuid>, "gen_random_uuid()"),
+    external_id: default!(Option<&str>, "NULL"),
+) -> SqlResult<Uuid> {
+    let name = check_text("name", name.ok_or(Error::Null("name"))?)?;
+    let given = slug.map(slug::check).transpose()?;
+    let plan = plan.ok_or(Error::Null("plan"))?;
+    let external_id = external_id.map(|external_id| check_text("external id", external_id)).transpose()?;
+    let JsonB(metadata) = metadata.ok_or(Error::Null("metadata"))?;
+    let metadata = check_metadata(metadata)?;
+    let id = id.ok_or(Error::Null("id"))?;
+    let planned = plan::isolation_of(plan)?;
+    let isolation = plan::check_isolation(isolation.unwrap_or(&planned))?.to_owned();
+
+    let new = New { id, name, plan, isolation, external_id, metadata: &metadata };
+    let slug = match given {
+        Some(given) if new.insert(given)? => given.to_owned(),
+        Some(given) => return Err(Error::Duplicate("slug", given.to_owned()).into()),
+        None => new.insert_under_derived_slug()?,
+    };
+    audit::record(&Entry {
+        action: "tenant.create",
+        tenant: Some(id),
+        target: Some(&slug),
+        after: Some(json!({
+            "name": name, "slug": slug, "plan": plan, "isolation": new.isolation, "external_id": external_id, "metadata": metadata,
+        })),
+        ..Entry::default()
+    })?;
+    Ok(id)
+}
+
+/// What `update_tenant` can change.
+struct Fields {
+    name: String,
+    slug: String,
+    external_id: Option<String>,
+    metadata: Value,
+}
+
+impl Fields {
+    fn read(tenant: Uuid) -> Result<Self> {
+        query::returning(CURRENT, &[tenant.into()], |row| {
+            let JsonB(metadata) = row.must(4)?;
+            Ok(Self { name: row.must(1)?, slug: row.must(2)?, external_id: row.get(3)?, metadata })
+        })?
+        .ok_or_else(|| Error::unknown_tenant(tenant))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "name": self.name, "slug": self.slug, "external_id": self.external_id, "metadata": self.metadata })
+    }
+}
+
+/// Changes what is given of a tenant.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn update_tenant(
+    tenant: Option<Uuid>,
+    name: default!(Option<&str>, "NULL"),
+    slug: default!(Option<&str>, "NULL"),
+    external_id: default!(Option<&str>, "NULL"),
+    metadata: default!(Option<JsonB>, "NULL"),
+) -> SqlResult<Uuid> {
+    let tenant = tenant.ok_or(Error::Null("tenant"))?;
+    let name = name.map(|name| check_text("name", name)).transpose()?;
+    let slug = slug.map(slug::check).transpose()?;
+    let external_id = external_id.map(|external_id| check_text("external id", external_id)).transpose()?;
+    let metadata = metadata.map(|JsonB(metadata)| check_metadata(metadata)).transpose()?;
+
+    let before = Fields::read(tenant)?;
+    let after = Fields {
+        name: name.map_or_else(|| before.name.clone(), str::to_owned),
+        slug: slug.map_or_else(|| before.slug.clone(), str::to_owned),
+        external_id: external_id.map(str::to_owned).or_else(|| before.external_id.clone()),
+        metadata: metadata.unwrap_or_else(|| before.metadata.clone()),
+    };
+    for (what, taken, value) in [
+        ("slug", OTHER_WITH_SLUG, Some(&after.slug)),
+        ("external id", OTHER_WITH_EXTERNAL_ID, after.external_id.as_ref()),
+    ] {
+        if let Some(value) = value
+            && query::value::<bool>(taken, &[tenant.into(), value.as_str().into()])?.is_some()
+        {
+            return Err(Error::Duplicate(what, value.clone()).into());
+        }
+    }
+    let args = [
+        tenant.into(),
+        after.name.as_str().into(),
+        after.slug.as_str().into(),
+        after.external_id.as_deref().into(),
+        JsonB(after.metadata.clone()).into(),
+    ];
+    query::run(UPDATE, &args)?;
+    audit::record(&Entry {
+        action: "tenant.update",
+        tenant: Some(tenant),
+        target: Some(&after.slug),
+        before: Some(before.to_json()),
+        after: Some(after.to_json()),
+    })?;
+    Ok(tenant)
+}

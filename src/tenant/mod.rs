@@ -1,0 +1,62 @@
+//! The registry: tenants, their states and plans, and their end.
+//!
+//! `provisioning → active ⇄ read_only | suspended → cancelled → deleted → (purged)`; restore leads back from cancelled and deleted.
+
+mod create;
+mod lifecycle;
+mod lookup;
+mod plan;
+mod purge;
+mod slug;
+
+use crate::level::Level;
+use pgrx::prelude::*;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Operator, "create_plan"),
+    (Level::Operator, "create_tenant"),
+    (Level::Operator, "update_tenant"),
+    (Level::App, "find_tenant"),
+    (Level::Operator, "find_tenant"),
+    (Level::App, "slug_available"),
+    (Level::Operator, "slug_available"),
+    (Level::Operator, "suspend_tenant"),
+    (Level::Operator, "resume_tenant"),
+    (Level::Operator, "cancel_tenant"),
+    (Level::Operator, "delete_tenant"),
+    (Level::Operator, "restore_tenant"),
+    (Level::Operator, "change_plan"),
+    (Level::Admin, "purge_tenant"),
+    (Level::Admin, "purge_expired_tenants"),
+];
+pub const RELATIONS: &[(Level, &str)] = &[
+    (Level::Client, "tenancy.tenants"),
+    (Level::Operator, "tenancy.tenants"),
+    (Level::Client, "tenancy.plans"),
+    (Level::Operator, "tenancy.plans"),
+    (Level::Operator, "tenancy.tenant_overview"),
+];
+
+extension_sql_file!(
+    "../../sql/tenant.sql",
+    name = "tenant",
+    requires = [
+        "bootstrap",
+        "context",
+        "access",
+        "monitor",
+        create_plan,
+        create_tenant,
+        update_tenant,
+        find_tenant,
+        slug_available,
+        suspend_tenant,
+        resume_tenant,
+        cancel_tenant,
+        delete_tenant,
+        restore_tenant,
+        change_plan,
+        purge_tenant,
+        purge_expired_tenants
+    ]
+);

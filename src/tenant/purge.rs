@@ -1,0 +1,127 @@
+//! The end of a tenant: its rows in users' tables, then its registry row.
+
+use crate::audit::{self, Entry};
+use crate::context::registry::Status;
+use crate::error::{Error, Result, SqlResult};
+use crate::guard::lock;
+use crate::isolation::row::erase::{self, Erased, Eraser};
+use crate::procedure::Procedure;
+use crate::query;
+use crate::role;
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+use serde_json::{Map, Value, json};
+
+const LOCK_ROW: &str = "SELECT status, purge_after <= pg_catalog.now(), purge_after::text, purge_started_at IS NOT NULL, slug
+    FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
+const MARK: &str = "UPDATE tenancy.tenants SET purge_started_at = pg_catalog.now() WHERE id = $1";
+const DELETE: &str = "DELETE FROM tenancy.tenants WHERE id = $1";
+const EXPIRED: &str = "SELECT id FROM tenancy.tenants
+    WHERE status = 'deleted' AND (purge_after <= pg_catalog.now() OR purge_started_at IS NOT NULL) ORDER BY purge_after, id";
+
+/// Marks the tenant, so that nothing brings it back from here on.
+fn start(tenant: Uuid, force: bool) -> Result<()> {
+    lock::take_alone(tenant);
+    role::as_extension_owner(|| {
+        let (status, expired, until, begun, slug) = query::returning(LOCK_ROW, &[tenant.into()], |row| {
+            Ok((
+                row.must::<String>(1)?,
+                row.get::<bool>(2)?,
+                row.get::<String>(3)?,
+                row.must::<bool>(4)?,
+                row.must::<String>(5)?,
+            ))
+        })?
+        .ok_or_else(|| Error::unknown_tenant(tenant))?;
+        if status != Status::Deleted.name() {
+            return Err(Error::IllegalTransition { from: status, to: "purged" });
+        }
+        if begun {
+            return Ok(());
+        }
+        if !force && expired != Some(true) {
+            return Err(Error::RetentionNotOver { until: until.unwrap_or_default() });
+        }
+        query::run(MARK, &[tenant.into()])?;
+        audit::record(&Entry {
+            action: "tenant.purge",
+            tenant: Some(tenant),
+            target: Some(&slug),
+            after: Some(json!({ "force": force })),
+            ..Entry::default()
+        })
+    })
+}
+
+/// Removes the registry row once no table has a row of the tenant, and redacts what the audit log knows of it.
+fn finish(tenant: Uuid, erased: &Erased) -> Result<()> {
+    lock::take_alone(tenant);
+    erase::verify(tenant)?;
+    role::as_extension_owner(|| {
+        query::run(DELETE, &[tenant.into()])?;
+        audit::redact(tenant)?;
+        let rows: Map<String, Value> = erased.iter().map(|(table, rows)| (table.clone(), json!(rows))).collect();
+        audit::record(&Entry {
+            action: "tenant.purged",
+            tenant: Some(tenant),
+            after: Some(json!({ "rows": rows })),
+            ..Entry::default()
+        })
+    })
+}
+
+/// Purges one tenant, committing after each batch.
+fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
+    start(tenant, force)?;
+    procedure.commit();
+    let mut eraser = Eraser::new(tenant)?;
+    while eraser.batch()? {
+        procedure.commit();
+    }
+    let erased = eraser.erased();
+    finish(tenant, erased)?;
+    procedure.commit();
+    for (table, rows) in erased {
+        notice!("purged {rows} rows of tenant \"{tenant}\" from {table}");
+    }
+    notice!("purged tenant \"{tenant}\"");
+    Ok(())
+}
+
+/// Removes a deleted tenant for good.
+#[pg_extern(sql = "CREATE PROCEDURE purge_tenant(tenant uuid, force boolean DEFAULT false)
+    LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
+fn purge_tenant(tenant: Option<Uuid>, force: Option<bool>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
+    // SAFETY: PostgreSQL is calling this procedure with this record.
+    let procedure = unsafe { Procedure::begin(fcinfo, "purge_tenant") }?;
+    Ok(purge(&procedure, tenant.ok_or(Error::Null("tenant"))?, force.ok_or(Error::Null("force"))?)?)
+}
+
+/// Removes every deleted tenant whose retention is over.
+#[pg_extern(sql = "CREATE PROCEDURE purge_expired_tenants()
+    LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
+fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
+    // SAFETY: PostgreSQL is calling this procedure with this record.
+    let procedure = unsafe { Procedure::begin(fcinfo, "purge_expired_tenants") }?;
+    let tenants: Vec<Uuid> = role::as_extension_owner(|| query::rows(EXPIRED, &[], |row| row.must(1)))?;
+    for tenant in tenants {
+        if let Err(error) = purge_one_of_many(&procedure, tenant) {
+            warning!("tenant \"{tenant}\" was not purged: {error}");
+        }
+        procedure.commit();
+    }
+    Ok(())
+}
+
+/// Purges one tenant so that its failure stays its own: every step that can fail runs in a subtransaction.
+fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
+    procedure.attempt(|| start(tenant, false))?;
+    procedure.commit();
+    let mut eraser = procedure.attempt(|| Eraser::new(tenant))?;
+    while procedure.attempt(|| eraser.batch())? {
+        procedure.commit();
+    }
+    procedure.attempt(|| finish(tenant, eraser.erased()))?;
+    notice!("purged tenant \"{tenant}\": {} rows", eraser.erased().values().sum::<u64>());
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What differs between the major versions of PostgreSQL. Nothing else in the crate asks for a version.
+
+use pgrx::pg_sys;
+
+/// One relation that a statement wants to use: which one, for what, and as whom.
+#[derive(Clone, Copy)]
+pub struct RelationUse {
+    pub relation: pg_sys::Oid,
+    pub required: pg_sys::AclMode,
+    /// The role whose rights count (the owner of a view), or invalid for the current role.
+    pub check_as: pg_sys::Oid,
+}
+
+/// The argument list of `ExecutorCheckPerms_hook`, which PostgreSQL 16 changed.
+#[cfg(feature = "pg15")]
+macro_rules! check_perms_hook {
+    ($name:ident, $check:path) => {
+        #[pgrx::pg_guard]
+        unsafe extern "C-unwind" fn $name(list: *mut pgrx::pg_sys::List, report: bool) -> bool {
+            // SAFETY: the executor passes its range table, and the previous hook the same.
+            unsafe {
+                if let Some(previous) = PREVIOUS_CHECK_PERMS.get()
+                    && !pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| previous(list, report))
+                {
+                    return false;
+                }
+                $check(list, report)
+            }
+        }
+    };
+}
+#[cfg(not(feature = "pg15"))]
+macro_rules! check_perms_hook {
+    ($name:ident, $check:path) => {
+        #[pgrx::pg_guard]
+        unsafe extern "C-unwind" fn $name(
+            range_table: *mut pgrx::pg_sys::List,
+            list: *mut pgrx::pg_sys::List,
+            report: bool,
+        ) -> bool {
+            // SAFETY: the executor passes its permission list, and the previous hook the same.
+            unsafe {
+                if let Some(previous) = PREVIOUS_CHECK_PERMS.get()
+                    && !pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                        previous(range_table, list, report)
+                    })
+                {
+                    return false;
+                }
+                $check(list, report)
+            }
+        }
+    };
+}
+pub(crate) use check_perms_hook;
+
+/// The relations that a statement's permission list names, in its order.
+///
+/// # Safety
+/// `list` is the list that the executor handed to `ExecutorCheckPerms_hook`: range table entries up to PostgreSQL 15,
+/// permission infos from 16 on.
+#[inline]
+pub unsafe fn relation_uses(list: *mut pg_sys::List) -> impl Iterator<Item = RelationUse> {
+    // SAFETY: the caller's promise.
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    (0..length).filter_map(move |index| {
+        // SAFETY: index is below the list's length, and the elements are what the caller promised.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            {
+                let entry = (*(*list).elements.add(index as usize)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+                if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
+                    return None;
+                }
+                Some(RelationUse {
+                    relation: (*entry).relid,
+                    required: (*entry).requiredPerms,
+                    check_as: (*entry).checkAsUser,
+                })
+            }
+            #[cfg(not(feature = "pg15"))]
+            {
+                let entry = (*(*list).elements.add(index as usize)).ptr_value.cast::<pg_sys::RTEPermissionInfo>();
+                Some(RelationUse {
+                    relation: (*entry).relid,
+                    required: (*entry).requiredPerms,
+                    check_as: (*entry).checkAsUser,
+                })
+            }
+        }
+    })
+}
+
+/// The local id of the running transaction: unique among the transactions of this backend, also before it has an xid.
+#[inline]
+pub fn local_transaction_id() -> pg_sys::LocalTransactionId {
+    // SAFETY: MyProc is set for the whole life of a backend that runs SQL.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        {
+            (*pg_sys::MyProc).lxid
+        }
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        {
+            (*pg_sys::MyProc).vxid.lxid
+        }
+    }
+}
+
+/// This backend's place among the `MaxBackends` places of the server, from 0; None outside one.
+#[inline]
+pub fn backend_slot() -> Option<usize> {
+    // SAFETY: plain reads of integers that are set before a backend runs SQL.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    let slot = unsafe { pg_sys::MyBackendId } - 1;
+    // SAFETY: as above.
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    let slot = unsafe { pg_sys::MyProcNumber };
+    usize::try_from(slot).ok()
+}

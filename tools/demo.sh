@@ -1,0 +1,203 @@
+#!/usr/bin/env bash
+# The demo: examples/agent_platform on a private, throwaway PostgreSQL server that goes on running afterwards.
+#
+#   tools/demo.sh         builds the server anew, replacing a previous demo of the same user, and tells the story
+#   tools/demo.sh stop    stops the server and removes its directory
+#
+# PG names the PostgreSQL major version. The extension must have been packaged for it: make demo does that first.
+# Local users who did not start the demo cannot enter it: its socket lies in a private directory, and TCP asks
+# for a password and refuses the superuser.
+set -euo pipefail
+umask 022
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+PG=${PG:-$("$repo/tools/pg.sh" major)}
+export PG
+user=$(id -un)
+home=/tmp/pg_tenancy_demo.$user
+database=agent_platform
+readonly repo user home database
+
+# Settings of the caller's own servers must not reach this one.
+for variable in "${!PG@}"; do
+    case $variable in PG | PG_CONFIG) ;; *) unset "$variable" ;; esac
+done
+
+fail() {
+    printf 'demo: %s\n' "$*" >&2
+    exit 1
+}
+
+# PostgreSQL does not run as root.
+as_server() {
+    if [ "$(id -u)" -eq 0 ]; then
+        (cd / && runuser -u postgres -- "$@")
+    else
+        (cd / && "$@")
+    fi
+}
+
+# /tmp belongs to everyone: a directory somebody else made there is not followed.
+check_home() {
+    if [ -L "$home" ] || { [ -e "$home" ] && ! { [ -d "$home" ] && [ -O "$home" ]; }; }; then
+        fail "$home exists and is not a directory of $user's; remove it first"
+    fi
+}
+
+stop_server() {
+    local pg_ctl=$home/pg/bin/pg_ctl
+    if [ -x "$pg_ctl" ] && as_server "$pg_ctl" status -D "$home/data" >/dev/null 2>&1; then
+        as_server "$pg_ctl" stop -D "$home/data" -m fast -w >/dev/null || fail "the server in $home/data does not stop"
+    fi
+}
+
+stop_demo() {
+    check_home
+    [ -d "$home" ] || return 1
+    stop_server
+    rm -rf -- "$home" || fail "cannot remove $home"
+}
+
+make_home() {
+    mkdir -m 0755 "$home" # fails if somebody was faster
+    mkdir -m 0700 "$home/data" "$home/run"
+    if [ "$(id -u)" -eq 0 ]; then
+        chown postgres: "$home/data" "$home/run"
+    fi
+}
+
+init_cluster() {
+    as_server "$bin/initdb" -D "$home/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$home/initdb.log" 2>&1 ||
+        fail "initdb failed, see $home/initdb.log"
+    as_server tee "$home/data/pg_hba.conf" >/dev/null <<'HBA'
+local all all                   trust
+host  all postgres 127.0.0.1/32 reject
+host  all all      127.0.0.1/32 scram-sha-256
+HBA
+    as_server tee -a "$home/data/postgresql.conf" >/dev/null <<CONF
+shared_preload_libraries = 'pg_tenancy'
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '$home/run'
+cluster_name = 'pg_tenancy_demo'
+password_encryption = 'scram-sha-256'
+fsync = off             # a throwaway
+CONF
+}
+
+port_taken() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+start_server() {
+    for port in {54321..54399}; do
+        port_taken "$port" && continue
+        if as_server "$bin/pg_ctl" start -D "$home/data" -w -l "$home/data/server.log" -o "-p $port" >/dev/null 2>&1; then
+            return
+        fi
+        # Another program may have taken the port since; anything else will not get better.
+        as_server tail -n 20 "$home/data/server.log" | grep -q 'Address already in use' || break
+    done
+    as_server tail -n 20 "$home/data/server.log" >&2 || true
+    fail "the server does not start, see above"
+}
+
+# The one command that a visitor needs: psql with the demo's address built in.
+write_psql() {
+    cat >"$home/psql" <<SH
+#!/bin/sh
+PGHOST=$home/run PGPORT=$port PGDATABASE=$database exec $bin/psql "\$@"
+SH
+    chmod 0755 "$home/psql"
+}
+
+# Notices and errors lose psql's "psql:file:line:" prefix; a terminal gets some colour.
+present() {
+    local strip='s/^psql:[^:]+:[0-9]+: //'
+    if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+        local bold=$'\033[1m' green=$'\033[32m' yellow=$'\033[33m' plain=$'\033[0m'
+        sed -u -E -e "$strip" -e "s/^==.*/$bold&$plain/" -e "s/^   ✓.*/$green&$plain/" -e "s/^(ERROR|HINT|DETAIL):.*/$yellow&$plain/"
+    else
+        sed -u -E -e "$strip"
+    fi
+}
+
+tell_story() {
+    "$home/psql" -X -q -U postgres -d postgres -v ON_ERROR_STOP=1 -c "CREATE DATABASE $database"
+    if ! "$home/psql" -X -q -U postgres -f "$repo/examples/agent_platform/run.sql" 2>&1 | tee "$home/story.log" | present; then
+        fail "the story ended at $(grep -oE '^psql:[^:]+:[0-9]+' "$home/story.log" | tail -n 1); all of it is in $home/story.log"
+    fi
+}
+
+set_passwords() {
+    password=$(head -c 18 /dev/urandom | base64 | tr '+/' '-_')
+    "$home/psql" -X -q -U postgres -v ON_ERROR_STOP=1 -v "password=$password" <<'SQL'
+SELECT format('ALTER ROLE %I PASSWORD %L', rolname, :'password') FROM pg_roles WHERE rolname LIKE 'platform\_%' \gexec
+SQL
+}
+
+say_goodbye() {
+    cat <<TEXT
+
+== Try more: the server goes on running (PostgreSQL $PG, port $port)
+
+  $home/psql -U platform_app        the backend: binds a tenant per transaction
+  $home/psql -U platform_client     binds only by a credential
+  $home/psql -U platform_operator   runs the tenants' lifecycle
+  $home/psql -U platform_admin      protects tables, purges
+  $home/psql -U platform_owner      owns the tables
+  $home/psql -U postgres            the superuser
+
+  From a driver: postgresql://platform_app:$password@127.0.0.1:$port/$database
+
+As platform_app, read as Acme; then the same without the bind, or try to become somebody else:
+  BEGIN; SELECT set_tenant_by_slug('acme'); SELECT status, count(*) FROM workflow_executions GROUP BY status; COMMIT;
+  SELECT * FROM workflows;
+  BEGIN; SELECT set_tenant_by_slug('acme'); SELECT set_tenant_by_slug('globex'); ROLLBACK;
+As platform_operator, see who is bound now, stop a tenant, read what was refused:
+  SELECT * FROM tenancy.activity;
+  SELECT suspend_tenant(id, 'just trying') FROM tenancy.tenants WHERE slug = 'acme';
+  SELECT * FROM tenancy.refusals;
+As platform_owner: the tables' owner sees no tenant's rows either.
+  SELECT count(*) FROM workflow_executions;
+As postgres: a superuser is told which role to create instead.
+  BEGIN; SELECT set_tenant_by_slug('acme'); ROLLBACK;
+
+Stop the server and remove it: make demo-stop
+TEXT
+}
+
+unfinished() {
+    stop_server
+}
+
+start_demo() {
+    check_home
+    if [ -d "$home" ]; then
+        stop_demo
+    fi
+    make_home
+    "$repo/tools/stage.sh" "$home/pg" >"$home/stage.log" 2>&1 ||
+        { cat "$home/stage.log" >&2; fail "staging a private PostgreSQL failed, see above"; }
+    chmod -R a+rX "$home/pg"
+    bin=$home/pg/bin
+    init_cluster
+    trap unfinished EXIT
+    start_server
+    write_psql
+    tell_story
+    set_passwords
+    trap - EXIT
+    say_goodbye
+}
+
+case ${1:-start} in
+start) start_demo ;;
+stop)
+    if stop_demo; then
+        echo "The demo is stopped and removed."
+    else
+        echo "There is no demo of $user's."
+    fi
+    ;;
+*) fail "usage: tools/demo.sh [stop]" ;;
+esac

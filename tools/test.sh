@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# usage: tools/test.sh sessions|soak [FILTER ...]
+#
+# Everything that a change has to pass, in the order of what fails soonest; the last line is the count of
+# tests, `N passed, N failed`, in which a stage that failed counts as one. FILTER goes to the test program.
+set -euo pipefail
+
+suite=${1:?"usage: tools/test.sh sessions|soak [FILTER ...]"}
+shift
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+
+output=$(mktemp)
+# Kept after the run, for whoever looks into a failure.
+export PG_TENANCY_LOGS=$root/target/$suite-logs
+passed=0
+failed=0
+stage=
+
+finish() {
+    local status=$?
+    rm -f "$output"
+    if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+        failed=1
+    fi
+    if [ "$failed" -gt 0 ]; then
+        echo "failed: $stage"
+        status=1
+    fi
+    echo "$passed passed, $failed failed"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+begin() {
+    stage=$1
+    echo "== $stage (after ${SECONDS} s)"
+}
+
+# Adds up the `test result:` lines.
+total() {
+    sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$output" | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+run_tests() {
+    rm -rf "$PG_TENANCY_LOGS"
+    mkdir -p "$PG_TENANCY_LOGS"
+    local status=0
+    tools/with-stage.sh cargo test -p tenancy-tests --test "$suite" -- "$@" 2>&1 | tee "$output" || status=$?
+    passed=$(total passed)
+    failed=$(total failed)
+    return "$status"
+}
+
+# A test may kill a server (signal 9); no server may die by itself.
+crashes() {
+    grep -E 'was terminated by signal (4|6|7|8|11)\b|PANIC:|TRAP:' "$PG_TENANCY_LOGS"/*.log
+}
+
+begin 'prerequisites'
+tools/prerequisites.sh
+PG=$(tools/pg.sh major)
+PG_CONFIG=$(tools/pg.sh config)
+export PG PG_CONFIG
+
+begin 'lints'
+tools/lint.sh
+
+begin "package for PostgreSQL $PG"
+tools/package.sh
+
+begin "tests: $suite"
+run_tests "$@"
+
+begin 'servers that crashed'
+if crashes; then
+    exit 1
+fi
+
+begin 'count of tests'
+[ "$passed" -gt 0 ]
+echo "== done (after ${SECONDS} s)"
