@@ -2,14 +2,16 @@
 
 use harness::{Client, Cluster, Database, Options, fails, one, rows, simple};
 
-/// What PUBLIC may execute: reading one's own context, the guard of the policies, and nothing else.
-const PUBLIC_FUNCTIONS: [&str; 7] = [
+/// What PUBLIC may execute: reading one's own context, what policies call, and nothing else.
+const PUBLIC_FUNCTIONS: [&str; 9] = [
     "assert_tenant",
     "current_principal",
     "current_tenant",
     "current_tenant_or_null",
     "current_tenant_text",
     "current_user_id",
+    "refuse_row",
+    "sees_all_tenants",
     "tenancy_guard",
 ];
 

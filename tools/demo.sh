@@ -22,6 +22,7 @@ readonly repo user home database
 for variable in "${!PG@}"; do
     case $variable in PG | PG_CONFIG) ;; *) unset "$variable" ;; esac
 done
+unset RUST_BACKTRACE # the server would add it to every error's detail
 
 fail() {
     printf 'demo: %s\n' "$*" >&2

@@ -28,11 +28,12 @@ const LEVELS_OF: &str = "SELECT level FROM tenancy.access WHERE role_oid = $1";
 /// What lets a role step around a level, and the statement that takes it away. `$1` is the role, `$2` whether the level is client.
 ///
 /// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says.
-const UNSAFE: &str = "WITH RECURSIVE closure(oid) AS (
-        SELECT $1
-        UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN closure c ON m.member = c.oid
-        UNION SELECT 'pg_database_owner'::pg_catalog.regrole::oid FROM closure c
-              JOIN pg_catalog.pg_database d ON d.datdba = c.oid AND d.datname = pg_catalog.current_database()
+const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid) AS (
+        SELECT member, roleid FROM pg_catalog.pg_auth_members
+        UNION ALL SELECT datdba, 'pg_database_owner'::pg_catalog.regrole::oid
+            FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+    ), closure(oid) AS (
+        SELECT $1 UNION SELECT m.roleid FROM memberships m JOIN closure c ON m.member = c.oid
     ), roles AS (
         SELECT r.*, pg_catalog.quote_ident(r.rolname) AS name, r.oid = $1 AS is_self,
                (SELECT pg_catalog.quote_ident(s.rolname) FROM pg_catalog.pg_roles s WHERE s.oid = $1) AS subject

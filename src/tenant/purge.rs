@@ -60,7 +60,7 @@ fn finish(tenant: Uuid, erased: &Erased) -> Result<()> {
     role::as_extension_owner(|| {
         query::run(DELETE, &[tenant.into()])?;
         audit::redact(tenant)?;
-        let rows: Map<String, Value> = erased.iter().map(|(table, rows)| (table.clone(), json!(rows))).collect();
+        let rows: Map<String, Value> = erased.iter().filter(|(_, rows)| **rows > 0).map(|(table, rows)| (table.clone(), json!(rows))).collect();
         audit::record(&Entry {
             action: "tenant.purged",
             tenant: Some(tenant),
@@ -81,7 +81,7 @@ fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
     let erased = eraser.erased();
     finish(tenant, erased)?;
     procedure.commit();
-    for (table, rows) in erased {
+    for (table, rows) in erased.iter().filter(|(_, rows)| **rows > 0) {
         notice!("purged {rows} rows of tenant \"{tenant}\" from {table}");
     }
     notice!("purged tenant \"{tenant}\"");

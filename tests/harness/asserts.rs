@@ -109,7 +109,8 @@ pub fn text(client: &mut impl GenericClient, sql: &str) -> String {
     }
 }
 
-fn explain(error: &postgres::Error) -> String {
+/// An error as a failed test shows it.
+pub(crate) fn explain(error: &postgres::Error) -> String {
     match error.as_db_error() {
         Some(fault) => format!(
             "{} {} (detail: {:?}, hint: {:?}, context: {:?})",

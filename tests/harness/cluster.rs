@@ -98,6 +98,7 @@ impl Cluster {
     }
 
     /// A fresh database with the extension and the roles' levels, dropped with the value.
+    #[track_caller]
     pub fn database(&self, label: &str) -> Database {
         let template = self.template.get_or_init(|| create_template(&self.server));
         if let Err(error) = template {

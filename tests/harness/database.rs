@@ -1,5 +1,6 @@
 //! Fresh databases, and sessions in them.
 
+use crate::asserts::explain;
 use crate::cluster::cluster;
 use crate::notices::Notices;
 use crate::stage;
@@ -92,6 +93,7 @@ pub struct Database {
 
 impl Database {
     /// A fresh database in the shared cluster, with the extension and the roles' levels.
+    #[track_caller]
     pub fn new(label: &str) -> Database {
         cluster().database(label)
     }
@@ -223,34 +225,33 @@ impl Drop for Database {
 /// Makes the database that [`Database::new`] copies. No session may stay in it, or copying fails: hence it
 /// allows none in the end, which keeps autovacuum out.
 pub(crate) fn create_template(server: &Server) -> Result<(), String> {
-    let explain = |error: postgres::Error| match error.as_db_error() {
-        Some(fault) => format!("{fault:?}"),
-        None => error.to_string(),
-    };
     let mut superuser = server.superuser();
-    let create = format!("CREATE DATABASE {TEMPLATE}");
-    superuser.batch_execute(&create).map_err(explain)?;
-    superuser
-        .batch_execute(&revoke_temporary(TEMPLATE))
-        .map_err(explain)?;
-    fill_template(server).map_err(explain)?;
+    attempt(&mut superuser, &format!("CREATE DATABASE {TEMPLATE}"))?;
+    attempt(&mut superuser, &revoke_temporary(TEMPLATE))?;
+    fill_template(&mut open(&server.config(TEMPLATE, "postgres")))?;
     let close = format!("ALTER DATABASE {TEMPLATE} WITH ALLOW_CONNECTIONS false");
-    superuser.batch_execute(&close).map_err(explain)
+    attempt(&mut superuser, &close)
 }
 
-fn fill_template(server: &Server) -> Result<(), postgres::Error> {
-    let mut session = server.config(TEMPLATE, "postgres").connect(NoTls)?;
-    session.batch_execute(
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-         GRANT CREATE ON SCHEMA public TO owner;
-         CREATE EXTENSION pg_tenancy;",
-    )?;
+fn fill_template(session: &mut Client) -> Result<(), String> {
+    attempt(session, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")?;
+    attempt(session, "GRANT CREATE ON SCHEMA public TO owner")?;
+    attempt(session, "CREATE EXTENSION pg_tenancy")?;
     for (role, level) in ROLES {
         if let Some(level) = level {
-            session.batch_execute(&format!("SELECT grant_access('{role}', '{level}')"))?;
+            attempt(
+                session,
+                &format!("SELECT grant_access('{role}', '{level}')"),
+            )?;
         }
     }
     Ok(())
+}
+
+fn attempt(session: &mut Client, statement: &str) -> Result<(), String> {
+    session
+        .batch_execute(statement)
+        .map_err(|error| format!("{statement}: {}", explain(&error)))
 }
 
 /// Privileges on a database are not copied from its template.

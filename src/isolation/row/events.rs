@@ -20,7 +20,7 @@ const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_in
 const FORGET_TABLES: &str = "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
 const FORGET_EXEMPTIONS: &str = "DELETE FROM tenancy.definer_exemptions e USING pg_catalog.pg_event_trigger_dropped_objects() d
-    WHERE d.object_type = e.kind AND e.kind <> 'function' AND e.object = pg_catalog.format('%I.%I', d.schema_name, d.object_name)";
+    WHERE d.object_type = e.kind AND d.object_identity = e.object";
 
 /// Protects every unprotected child that `changed` is or has, level by level.
 fn protect_children(changed: pg_sys::Oid) -> Result<()> {
