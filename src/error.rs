@@ -16,8 +16,10 @@ pub type SqlResult<T> = std::result::Result<T, ErrorReport>;
 pub enum Error {
     /// Nothing is bound in this transaction.
     Unbound,
-    /// A row or an argument belongs to a tenant other than the bound one; None where it has no tenant.
+    /// A tenant other than the bound one was named; None where it is NULL.
     TenantMismatch(Option<String>),
+    /// A row to be written belongs to a tenant other than the bound one; None where it has none.
+    ForeignRow(Option<String>),
     /// No tenant has this id, slug or external id.
     UnknownTenant(String),
     /// The tenant's state forbids what was asked, for good or until someone changes it.
@@ -106,14 +108,9 @@ impl Error {
         match self {
             Self::Unbound => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, "no tenant is bound in this transaction")
                 .hint("Call set_tenant() after BEGIN, in the transaction that uses the tenant's data."),
-            Self::TenantMismatch(found) => parts(
-                ERRCODE_INSUFFICIENT_PRIVILEGE,
-                match found {
-                    Some(tenant) => format!("tenant mismatch: \"{tenant}\" is not the bound tenant"),
-                    None => "tenant mismatch: the row belongs to no tenant".to_owned(),
-                },
-            )
-            .hint("Leave the tenant column out of the statement: its default is the bound tenant."),
+            Self::TenantMismatch(named) => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, mismatch(named)),
+            Self::ForeignRow(found) => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, mismatch(found))
+                .hint("Leave the tenant column out of the statement: its default is the bound tenant."),
             Self::UnknownTenant(tenant) => {
                 parts(ERRCODE_NO_DATA_FOUND, format!("tenant \"{tenant}\" does not exist"))
             }
@@ -228,6 +225,11 @@ impl Error {
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }
+}
+
+fn mismatch(tenant: Option<String>) -> String {
+    let tenant = tenant.map_or_else(|| "NULL".to_owned(), |tenant| format!("\"{tenant}\""));
+    format!("tenant mismatch: {tenant} is not the bound tenant")
 }
 
 impl From<Error> for ErrorReport {

@@ -45,10 +45,12 @@ impl Procedure {
             let owner = pg_sys::CurrentResourceOwner;
             pg_sys::BeginInternalSubTransaction(std::ptr::null());
             pg_sys::MemoryContextSwitchTo(context);
-            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())))
-                .catch_others(|error| Err(message(&error)))
-                .catch_rust_panic(|error| Err(message(&error)))
-                .execute();
+            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
+                work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
+            }))
+            .catch_others(|error| Err(message(&error)))
+            .catch_rust_panic(|error| Err(message(&error)))
+            .execute();
             match result {
                 Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
                 Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),

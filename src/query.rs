@@ -77,8 +77,7 @@ impl Row<'_> {
 
     /// The column at `ordinal` (from 1), which the query never returns as NULL.
     pub fn must<T: FromDatum + IntoDatum>(&self, ordinal: usize) -> Result<T> {
-        self.get(ordinal)?
-            .ok_or_else(|| Error::Internal(format!("column {ordinal} of a catalog query is null")))
+        self.get(ordinal)?.ok_or_else(|| Error::Internal(format!("column {ordinal} of a catalog query is null")))
     }
 }
 

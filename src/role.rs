@@ -37,9 +37,7 @@ pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
 pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let _restore = switch(
         owner,
-        pg_sys::SECURITY_LOCAL_USERID_CHANGE
-            | pg_sys::SECURITY_RESTRICTED_OPERATION
-            | pg_sys::SECURITY_NOFORCE_RLS,
+        pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS,
     );
     work()
 }

@@ -14,10 +14,8 @@ macro_rules! sql_type {
         unsafe impl SqlTranslatable for $type {
             const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!($type);
             const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-            const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
-                Ok(SqlMappingRef::literal($sql));
-            const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
-                Ok(ReturnsRef::One(SqlMappingRef::literal($sql)));
+            const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal($sql));
+            const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::literal($sql)));
         }
 
         // SAFETY: unboxes through FromDatum, as pgrx does for its own types of this kind.
@@ -59,11 +57,7 @@ macro_rules! oid_type {
         }
 
         impl FromDatum for $type {
-            unsafe fn from_polymorphic_datum(
-                datum: pg_sys::Datum,
-                is_null: bool,
-                typoid: pg_sys::Oid,
-            ) -> Option<Self> {
+            unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, typoid: pg_sys::Oid) -> Option<Self> {
                 // SAFETY: the datum is an oid.
                 unsafe { pg_sys::Oid::from_polymorphic_datum(datum, is_null, typoid) }.map(Self)
             }
@@ -91,11 +85,7 @@ oid_type!(RegRole, "regrole", pg_sys::REGROLEOID);
 pub struct Name(pub String);
 
 impl FromDatum for Name {
-    unsafe fn from_polymorphic_datum(
-        datum: pg_sys::Datum,
-        is_null: bool,
-        _typoid: pg_sys::Oid,
-    ) -> Option<Self> {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _typoid: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
         }
@@ -107,8 +97,8 @@ impl FromDatum for Name {
 
 impl IntoDatum for Name {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        // SAFETY: namein copies the C string into a palloc'd NameData; identifiers hold no zero byte.
         let text = std::ffi::CString::new(self.0).ok()?;
+        // SAFETY: namein copies the C string into a palloc'd NameData.
         unsafe { pgrx::direct_function_call_as_datum(pg_sys::namein, &[text.as_c_str().into_datum()]) }
     }
 

@@ -41,9 +41,7 @@ macro_rules! check_perms_hook {
             // SAFETY: the executor passes its permission list, and the previous hook the same.
             unsafe {
                 if let Some(previous) = PREVIOUS_CHECK_PERMS.get()
-                    && !pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                        previous(range_table, list, report)
-                    })
+                    && !pgrx::pg_sys::ffi::pg_guard_ffi_boundary(|| previous(range_table, list, report))
                 {
                     return false;
                 }

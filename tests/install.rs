@@ -26,15 +26,8 @@ WHERE pg_depend.classid = 'pg_proc'::regclass
 
 /// Names and argument lists of the extension's functions that meet a condition on `function`.
 fn functions_where(client: &mut Client, condition: &str) -> Vec<(String, String)> {
-    let functions = rows(
-        client,
-        &format!("{MEMBER_FUNCTIONS} AND {condition} ORDER BY 1"),
-        &[],
-    );
-    functions
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect()
+    let functions = rows(client, &format!("{MEMBER_FUNCTIONS} AND {condition} ORDER BY 1"), &[]);
+    functions.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 #[test]
@@ -42,24 +35,12 @@ fn without_preload_create_extension_says_what_to_put_where() {
     let cluster = Cluster::start(Options::new().without_preload());
     let database = cluster.empty_database("unloaded");
     let mut superuser = database.superuser();
-    let fault = fails(
-        superuser.batch_execute("CREATE EXTENSION pg_tenancy"),
-        "55000",
-    );
-    assert_eq!(
-        fault.message(),
-        "pg_tenancy must be loaded via shared_preload_libraries"
-    );
+    let fault = fails(superuser.batch_execute("CREATE EXTENSION pg_tenancy"), "55000");
+    assert_eq!(fault.message(), "pg_tenancy must be loaded via shared_preload_libraries");
     let hint = fault.hint().expect("a hint");
-    assert!(
-        hint.contains("shared_preload_libraries") && hint.contains("'pg_tenancy'"),
-        "{hint}"
-    );
+    assert!(hint.contains("shared_preload_libraries") && hint.contains("'pg_tenancy'"), "{hint}");
     assert!(hint.contains("restart"), "{hint}");
-    assert_eq!(
-        harness::count(&mut superuser, "pg_extension WHERE extname = 'pg_tenancy'"),
-        0
-    );
+    assert_eq!(harness::count(&mut superuser, "pg_extension WHERE extname = 'pg_tenancy'"), 0);
 }
 
 #[test]
@@ -76,46 +57,25 @@ fn functions_fail_clearly_when_the_server_comes_back_without_the_library() {
     let database = cluster.database("forgotten");
     cluster.configure("shared_preload_libraries", "");
     cluster.restart();
-    for call in [
-        "SELECT current_tenant()",
-        "SELECT set_tenant(gen_random_uuid())",
-    ] {
+    for call in ["SELECT current_tenant()", "SELECT set_tenant(gen_random_uuid())"] {
         let fault = fails(database.connect("app").batch_execute(call), "55000");
-        assert!(
-            fault.message().contains("shared_preload_libraries"),
-            "{call}: {fault}"
-        );
+        assert!(fault.message().contains("shared_preload_libraries"), "{call}: {fault}");
     }
     let create = "SELECT create_tenant('Acme')";
     let fault = fails(database.connect("operator").batch_execute(create), "55000");
-    assert!(
-        fault.message().contains("shared_preload_libraries"),
-        "{fault}"
-    );
+    assert!(fault.message().contains("shared_preload_libraries"), "{fault}");
 }
 
 #[test]
 fn a_schema_where_public_may_create_is_refused() {
     let database = harness::cluster().empty_database("open_schema");
     let mut superuser = database.superuser();
-    superuser
-        .batch_execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
-        .expect("grant");
-    let fault = fails(
-        superuser.batch_execute("CREATE EXTENSION pg_tenancy"),
-        "42501",
-    );
+    superuser.batch_execute("GRANT CREATE ON SCHEMA public TO PUBLIC").expect("grant");
+    let fault = fails(superuser.batch_execute("CREATE EXTENSION pg_tenancy"), "42501");
     let hint = fault.hint().expect("a hint").to_owned();
-    assert!(
-        hint.contains("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
-        "{hint}"
-    );
-    superuser
-        .batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        .expect("revoke");
-    superuser
-        .batch_execute("CREATE EXTENSION pg_tenancy")
-        .expect("create the extension");
+    assert!(hint.contains("REVOKE CREATE ON SCHEMA public FROM PUBLIC"), "{hint}");
+    superuser.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").expect("revoke");
+    superuser.batch_execute("CREATE EXTENSION pg_tenancy").expect("create the extension");
 }
 
 #[test]
@@ -123,16 +83,11 @@ fn functions_go_to_the_schema_that_is_named() {
     let database = harness::cluster().empty_database("own_schema");
     let mut superuser = database.superuser();
     superuser
-        .batch_execute(
-            "CREATE SCHEMA \"Ten'ancy x\"; CREATE EXTENSION pg_tenancy SCHEMA \"Ten'ancy x\"",
-        )
+        .batch_execute("CREATE SCHEMA \"Ten'ancy x\"; CREATE EXTENSION pg_tenancy SCHEMA \"Ten'ancy x\"")
         .expect("create the extension in a schema of its own");
-    let elsewhere =
-        "function.pronamespace NOT IN ('\"Ten''ancy x\"'::regnamespace, 'tenancy'::regnamespace)";
+    let elsewhere = "function.pronamespace NOT IN ('\"Ten''ancy x\"'::regnamespace, 'tenancy'::regnamespace)";
     assert_eq!(functions_where(&mut superuser, elsewhere), []);
-    superuser
-        .batch_execute("SET search_path = \"Ten'ancy x\"")
-        .expect("set search_path");
+    superuser.batch_execute("SET search_path = \"Ten'ancy x\"").expect("set search_path");
     let none: Option<harness::Uuid> = one(&mut superuser, "SELECT current_tenant_or_null()", &[]);
     assert_eq!(none, None);
 }
@@ -142,20 +97,12 @@ fn functions_are_not_executable_by_public_but_the_allow_list() {
     let database = Database::new("sealed");
     let mut superuser = database.superuser();
     let open = "has_function_privilege('stranger', function.oid, 'EXECUTE')";
-    let mut names: Vec<String> = functions_where(&mut superuser, open)
-        .into_iter()
-        .map(|(_, name)| name)
-        .collect();
+    let mut names: Vec<String> = functions_where(&mut superuser, open).into_iter().map(|(_, name)| name).collect();
     names.dedup();
-    let surplus: Vec<&String> = names
-        .iter()
-        .filter(|name| !PUBLIC_FUNCTIONS.contains(&name.as_str()))
-        .collect();
+    let surplus: Vec<&String> = names.iter().filter(|name| !PUBLIC_FUNCTIONS.contains(&name.as_str())).collect();
     assert!(surplus.is_empty(), "PUBLIC may execute {surplus:?}");
-    let missing: Vec<&&str> = PUBLIC_FUNCTIONS
-        .iter()
-        .filter(|name| !names.iter().any(|other| other == **name))
-        .collect();
+    let missing: Vec<&&str> =
+        PUBLIC_FUNCTIONS.iter().filter(|name| !names.iter().any(|other| other == **name)).collect();
     assert!(missing.is_empty(), "PUBLIC may not execute {missing:?}");
 }
 
@@ -169,10 +116,7 @@ fn tables_and_views_are_not_readable_by_public() {
           AND (has_table_privilege('stranger', class.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
                OR has_any_column_privilege('stranger', class.oid, 'SELECT, INSERT, UPDATE'))";
     let database = Database::new("closed");
-    assert_eq!(
-        simple(&mut database.superuser(), READABLE),
-        Vec::<Vec<Option<String>>>::new()
-    );
+    assert_eq!(simple(&mut database.superuser(), READABLE), Vec::<Vec<Option<String>>>::new());
 }
 
 #[test]
@@ -189,10 +133,7 @@ fn every_table_and_view_has_a_comment() {
         WHERE relnamespace = 'tenancy'::regnamespace AND relkind IN ('r', 'p', 'v')
           AND coalesce(obj_description(oid, 'pg_class'), '') = ''";
     let database = Database::new("comments");
-    assert_eq!(
-        simple(&mut database.superuser(), BARE),
-        Vec::<Vec<Option<String>>>::new()
-    );
+    assert_eq!(simple(&mut database.superuser(), BARE), Vec::<Vec<Option<String>>>::new());
 }
 
 /// A definer function whose search_path is the caller's runs what the caller put there.
@@ -224,10 +165,7 @@ fn no_table_stores_a_type_that_pg_upgrade_refuses() {
           AND attribute.atttypid IN ('regnamespace'::regtype, 'regproc'::regtype,
                                      'regprocedure'::regtype, 'regoper'::regtype)";
     let database = Database::new("types");
-    assert_eq!(
-        simple(&mut database.superuser(), STORED),
-        Vec::<Vec<Option<String>>>::new()
-    );
+    assert_eq!(simple(&mut database.superuser(), STORED), Vec::<Vec<Option<String>>>::new());
 }
 
 #[test]
@@ -235,8 +173,6 @@ fn dropping_the_extension_leaves_nothing_of_it() {
     let database = harness::cluster().empty_database("dropped");
     let mut superuser = database.superuser();
     superuser
-        .batch_execute(
-            "CREATE EXTENSION pg_tenancy; DROP EXTENSION pg_tenancy; CREATE EXTENSION pg_tenancy",
-        )
+        .batch_execute("CREATE EXTENSION pg_tenancy; DROP EXTENSION pg_tenancy; CREATE EXTENSION pg_tenancy")
         .expect("create, drop and create the extension");
 }

@@ -2,8 +2,8 @@
 //! server session serves every tenant.
 
 use harness::{
-    Client, Database, PgBouncer, PoolOptions, Uuid, as_tenant, backend_pid, bind, count, fails,
-    protected_table, simple, tenants, text,
+    Client, Database, PgBouncer, PoolOptions, Uuid, as_tenant, backend_pid, bind, count, fails, protected_table,
+    simple, tenants, text,
 };
 
 /// A database with the protected table notes and `n` tenants, behind a pooler.
@@ -25,16 +25,10 @@ fn a_binding_ends_with_its_transaction() {
     let mut first = bouncer.connect("app");
     let mut second = bouncer.connect("app");
     let bound_in = as_tenant(&mut first, tenants[0], |transaction| {
-        transaction
-            .execute("INSERT INTO notes (body) VALUES ('x')", &[])
-            .expect("insert");
+        transaction.execute("INSERT INTO notes (body) VALUES ('x')", &[]).expect("insert");
         backend_pid(transaction).to_string()
     });
-    assert_eq!(
-        backend(&mut second),
-        bound_in,
-        "one server session serves both clients"
-    );
+    assert_eq!(backend(&mut second), bound_in, "one server session serves both clients");
     let unbound = simple(&mut second, "SELECT current_tenant_or_null()");
     assert_eq!(unbound, [[None]]);
     fails(second.batch_execute("SELECT * FROM notes"), "42501");
@@ -48,10 +42,7 @@ fn a_client_that_vanishes_inside_its_transaction_leaves_no_binding() {
     text(&mut first, &format!("SELECT set_tenant('{}')", tenants[0]));
     drop(first);
     let mut second = bouncer.connect("app");
-    assert_eq!(
-        simple(&mut second, "SELECT current_tenant_or_null()"),
-        [[None]]
-    );
+    assert_eq!(simple(&mut second, "SELECT current_tenant_or_null()"), [[None]]);
 }
 
 #[test]
@@ -62,10 +53,7 @@ fn a_failed_transaction_leaves_no_binding() {
     bind(&mut transaction, tenants[0]);
     fails(transaction.batch_execute("SELECT 1 / 0"), "22012");
     transaction.rollback().expect("roll back");
-    assert_eq!(
-        simple(&mut client, "SELECT current_tenant_or_null()"),
-        [[None]]
-    );
+    assert_eq!(simple(&mut client, "SELECT current_tenant_or_null()"), [[None]]);
 }
 
 #[test]
@@ -89,9 +77,7 @@ fn write_and_read(client: &mut Client, tenant: Uuid, rounds: i64) {
     for round in 1..=rounds {
         as_tenant(client, tenant, |transaction| {
             let insert = "INSERT INTO notes (body) VALUES ($1)";
-            transaction
-                .execute(insert, &[&tenant.to_string()])
-                .expect("insert");
+            transaction.execute(insert, &[&tenant.to_string()]).expect("insert");
             assert_eq!(count(transaction, "notes"), round);
             let foreign = format!("notes WHERE body <> '{tenant}'");
             assert_eq!(count(transaction, &foreign), 0);

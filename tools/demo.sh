@@ -125,7 +125,7 @@ present() {
 tell_story() {
     "$home/psql" -X -q -U postgres -d postgres -v ON_ERROR_STOP=1 -c "CREATE DATABASE $database"
     if ! "$home/psql" -X -q -U postgres -f "$repo/examples/agent_platform/run.sql" 2>&1 | tee "$home/story.log" | present; then
-        fail "the story ended at $(grep -oE '^psql:[^:]+:[0-9]+' "$home/story.log" | tail -n 1); all of it is in $home/story.log"
+        fail "the story did not get to its end: $(grep -oE '^psql:[^:]+:[0-9]+: (ERROR|FATAL)' "$home/story.log" | tail -n 1) (all of it is in $home/story.log)"
     fi
 }
 
@@ -142,7 +142,7 @@ say_goodbye() {
 == Try more: the server goes on running (PostgreSQL $PG, port $port)
 
   $home/psql -U platform_app        the backend: binds a tenant per transaction
-  $home/psql -U platform_client     binds only by a credential
+  $home/psql -U platform_client     may not choose a tenant
   $home/psql -U platform_operator   runs the tenants' lifecycle
   $home/psql -U platform_admin      protects tables, purges
   $home/psql -U platform_owner      owns the tables

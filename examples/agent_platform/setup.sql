@@ -21,5 +21,5 @@ SELECT grant_access(:'app', 'app') AS app,
        grant_access(:'operator', 'operator') AS operator,
        grant_access(:'admin', 'admin') AS admin;
 \set ECHO none
-\echo 'app: the trusted backend, binds a tenant per transaction. client: binds only by a credential.'
+\echo 'app: the trusted backend, binds a tenant per transaction. client: may not choose a tenant.'
 \echo 'operator: runs the tenants'' lifecycle. admin: protects tables, purges.'

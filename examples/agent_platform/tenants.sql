@@ -18,7 +18,10 @@ SELECT name, slug, plan, status, external_id FROM tenancy.tenants ORDER BY slug;
 \connect - :app
 
 \echo
-\echo '== 4. A sample of their data, written by the backend; no statement names a tenant'
+\echo '== 4. A sample of their data, written by the backend'
+\echo
+\echo 'Per tenant one transaction of load.sql; no statement in it names a tenant:'
+\echo '   BEGIN;  SELECT set_tenant_by_slug(...);  INSERT INTO users (email, name, ...) SELECT ...;  ...  COMMIT;'
 \echo
 
 \set slug acme    \set users 240 \set workflows 120 \set executions 42000

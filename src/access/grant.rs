@@ -56,6 +56,10 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid) AS (
     FROM roles JOIN pg_catalog.pg_class c ON c.relowner = roles.oid
     WHERE c.oid IN (SELECT table_name::oid FROM tenancy.protected_tables)
     UNION ALL
+    SELECT pg_catalog.format('it may set %I', parname), pg_catalog.format('REVOKE ALL ON PARAMETER %s FROM PUBLIC, %s;', parname, subject)
+    FROM roles, pg_catalog.pg_parameter_acl
+    WHERE is_self AND NOT rolsuper AND parname LIKE 'tenancy.%' AND pg_catalog.has_parameter_privilege($1, parname, 'SET')
+    UNION ALL
     SELECT 'it may create temporary tables, which a pooled session keeps for the next tenant',
            pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %s;', pg_catalog.current_database(), subject)
     FROM roles WHERE is_self AND $2 AND pg_catalog.has_database_privilege($1, pg_catalog.current_database(), 'TEMPORARY')

@@ -50,5 +50,9 @@ const fn marker(level: Level) -> &'static str {
     }
 }
 
-extension_sql_file!("../../sql/access.sql", name = "access", requires = ["bootstrap", grant_access, revoke_access, sees_all_tenants, seal]);
+extension_sql_file!(
+    "../../sql/access.sql",
+    name = "access",
+    requires = ["bootstrap", grant_access, revoke_access, sees_all_tenants, seal]
+);
 extension_sql_file!("../../sql/finalize.sql", name = "finalize", finalize);

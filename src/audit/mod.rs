@@ -16,7 +16,8 @@ pub const RELATIONS: &[(Level, &str)] = &[(Level::App, "tenancy.audit_log"), (Le
 const INSERT: &str = "INSERT INTO tenancy.audit_log
         (session_user_name, outer_user_name, principal, tenant_id, action, target, before, after)
     VALUES (session_user, $1, $2, $3, $4, $5, $6, $7)";
-const REDACT: &str = "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
+const REDACT: &str =
+    "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
 const TRIM: &str = "DELETE FROM tenancy.audit_log WHERE at < pg_catalog.now() - $1";
 
 /// What happened.

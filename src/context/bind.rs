@@ -52,11 +52,7 @@ fn refuse_bypassing_role() -> Result<()> {
             return Ok(());
         }
         let name = |text: *mut std::ffi::c_char| {
-            if text.is_null() {
-                String::new()
-            } else {
-                crate::query::ident(&CStr::from_ptr(text).to_string_lossy())
-            }
+            if text.is_null() { String::new() } else { crate::query::ident(&CStr::from_ptr(text).to_string_lossy()) }
         };
         Err(Error::BypassingRole {
             role: name(pg_sys::GetUserNameFromId(role, true)),
@@ -70,8 +66,7 @@ fn refuse_bypassing_role() -> Result<()> {
 fn warn_outside_transaction_block() {
     // SAFETY: both calls only look; asking SPI to unregister nothing tells whether a function runs us.
     let alone = unsafe {
-        !pg_sys::IsTransactionBlock()
-            && pg_sys::SPI_unregister_relation(c"".as_ptr()) == pg_sys::SPI_ERROR_UNCONNECTED
+        !pg_sys::IsTransactionBlock() && pg_sys::SPI_unregister_relation(c"".as_ptr()) == pg_sys::SPI_ERROR_UNCONNECTED
     };
     if alone {
         ereport!(

@@ -69,7 +69,7 @@ fn assert_tenant(tenant: Option<Uuid>) -> SqlResult<bool> {
 fn refuse_row(tenant: Option<&str>) -> SqlResult<bool> {
     let bound = state::bound().ok_or(Error::Unbound)?;
     monitor::count(Some(&bound.tenant), Refusal::Mismatch);
-    Err(Error::TenantMismatch(tenant.map(str::to_owned)).into())
+    Err(Error::ForeignRow(tenant.map(str::to_owned)).into())
 }
 
 /// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that sql/context.sql creates. These run

@@ -123,8 +123,12 @@ pub fn assign(context: Option<Context>) {
     };
     let mut text = EMPTY_TEXT;
     // SAFETY: SET_VARSIZE of a 4-byte header, written in the machine's byte order as varatt.h has it.
-    unsafe { pgrx::varlena::set_varsize_4b((&raw mut text).cast(), (4 + 36) as i32) };
+    unsafe { pgrx::varlena::set_varsize_4b((&raw mut text).cast(), 4 + 36) };
     text.characters.copy_from_slice(format_uuid(&context.tenant).as_bytes());
     STATE.set(State { bound: true, context, text });
-    monitor::publish(&context.tenant, context.user.as_ref());
+    // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::ParallelWorkerNumber } < 0 {
+        monitor::publish(&context.tenant, context.user.as_ref());
+    }
 }

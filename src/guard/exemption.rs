@@ -5,10 +5,10 @@
 //! replaced loses its clause, and so its exemption.
 
 use super::relation;
-use crate::role;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult, raise};
 use crate::query;
+use crate::role;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -22,7 +22,8 @@ const INSERT: &str = "INSERT INTO tenancy.definer_exemptions (object, kind, reas
 const DELETE: &str = "DELETE FROM tenancy.definer_exemptions WHERE object = $1";
 const VIEW: &str = "SELECT c.oid::oid, c.relkind::text FROM pg_catalog.pg_class c
     WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('v', 'm')";
-const FUNCTION: &str = "SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
+const FUNCTION: &str =
+    "SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid))
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     WHERE p.oid = pg_catalog.to_regprocedure($1) AND p.prosecdef AND p.prokind = 'f'";
 

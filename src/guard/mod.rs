@@ -16,9 +16,9 @@ mod relation;
 
 pub use relation::{GUARD_POLICY, ISOLATION_POLICY};
 
-use crate::level::Level;
 use crate::context;
 use crate::error::{Error, raise};
+use crate::level::Level;
 use crate::monitor::{self, Refusal};
 use pgrx::pg_sys;
 

@@ -12,7 +12,8 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use serde_json::json;
 
-const LOCK_ROW: &str = "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
+const LOCK_ROW: &str =
+    "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
 const READ_ROW: &str = "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1";
 const SET_STATUS: &str = "UPDATE tenancy.tenants
     SET status = $2, status_reason = $3, status_since = pg_catalog.now(), updated_at = pg_catalog.now(),
@@ -161,8 +162,7 @@ fn delete_tenant(
     if query::value::<bool>(NOT_NEGATIVE, &[retention.into()])? != Some(true) {
         return Err(Error::invalid("retention must not be negative", "").into());
     }
-    let from =
-        &[Status::Provisioning, Status::Active, Status::ReadOnly, Status::Suspended, Status::Cancelled];
+    let from = &[Status::Provisioning, Status::Active, Status::ReadOnly, Status::Suspended, Status::Cancelled];
     let deletion =
         Transition { action: "tenant.delete", from, to: Status::Deleted, reason: None, retention: Some(retention) };
     Ok(deletion.apply(tenant)?)

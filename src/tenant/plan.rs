@@ -70,11 +70,8 @@ fn create_plan(
     if !settings.is_object() {
         return Err(Error::invalid("settings must be a JSON object", "").into());
     }
-    let features: Vec<String> = features
-        .ok_or(Error::Null("features"))?
-        .into_iter()
-        .collect::<Option<_>>()
-        .ok_or(Error::Null("features"))?;
+    let features: Vec<String> =
+        features.ok_or(Error::Null("features"))?.into_iter().collect::<Option<_>>().ok_or(Error::Null("features"))?;
     let before: Option<JsonB> = query::value(BEFORE, &[plan.into()])?;
     let after = json!({ "plan": plan, "isolation": isolation, "settings": settings, "features": features });
     query::run(UPSERT, &[plan.into(), isolation.into(), JsonB(settings).into(), features.into()])?;

@@ -12,7 +12,8 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Map, Value, json};
 
-const LOCK_ROW: &str = "SELECT status, purge_after <= pg_catalog.now(), purge_after::text, purge_started_at IS NOT NULL, slug
+const LOCK_ROW: &str =
+    "SELECT status, purge_after <= pg_catalog.now(), purge_after::text, purge_started_at IS NOT NULL, slug
     FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
 const MARK: &str = "UPDATE tenancy.tenants SET purge_started_at = pg_catalog.now() WHERE id = $1";
 const DELETE: &str = "DELETE FROM tenancy.tenants WHERE id = $1";
@@ -60,7 +61,8 @@ fn finish(tenant: Uuid, erased: &Erased) -> Result<()> {
     role::as_extension_owner(|| {
         query::run(DELETE, &[tenant.into()])?;
         audit::redact(tenant)?;
-        let rows: Map<String, Value> = erased.iter().filter(|(_, rows)| **rows > 0).map(|(table, rows)| (table.clone(), json!(rows))).collect();
+        let rows: Map<String, Value> =
+            erased.iter().filter(|(_, rows)| **rows > 0).map(|(table, rows)| (table.clone(), json!(rows))).collect();
         audit::record(&Entry {
             action: "tenant.purged",
             tenant: Some(tenant),

@@ -26,11 +26,7 @@ pub fn fails<T>(result: Result<T, postgres::Error>, sqlstate: &str) -> DbError {
 
 /// All rows of a query.
 #[track_caller]
-pub fn rows(
-    client: &mut impl GenericClient,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> Vec<Row> {
+pub fn rows(client: &mut impl GenericClient, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
     match client.query(sql, parameters) {
         Ok(rows) => rows,
         Err(error) => panic!("{sql}: {}", explain(&error)),
@@ -39,17 +35,9 @@ pub fn rows(
 
 /// The one value of a query of one row.
 #[track_caller]
-pub fn one<T: FromSqlOwned>(
-    client: &mut impl GenericClient,
-    sql: &str,
-    parameters: &[&(dyn ToSql + Sync)],
-) -> T {
+pub fn one<T: FromSqlOwned>(client: &mut impl GenericClient, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> T {
     let rows = rows(client, sql, parameters);
-    assert!(
-        rows.len() == 1,
-        "{sql}: {} rows where one was due",
-        rows.len()
-    );
+    assert!(rows.len() == 1, "{sql}: {} rows where one was due", rows.len());
     rows[0].get(0)
 }
 
@@ -61,11 +49,7 @@ pub fn optional<T: FromSqlOwned>(
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Option<T> {
     let rows = rows(client, sql, parameters);
-    assert!(
-        rows.len() <= 1,
-        "{sql}: {} rows where one at most was due",
-        rows.len()
-    );
+    assert!(rows.len() <= 1, "{sql}: {} rows where one at most was due", rows.len());
     rows.first().map(|row| row.get(0))
 }
 
@@ -84,11 +68,7 @@ pub fn simple(client: &mut impl GenericClient, sql: &str) -> Vec<Vec<Option<Stri
         Err(error) => panic!("{sql}: {}", explain(&error)),
     };
     let as_text = |message| match message {
-        SimpleQueryMessage::Row(row) => Some(
-            (0..row.len())
-                .map(|column| row.get(column).map(str::to_owned))
-                .collect(),
-        ),
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()),
         _ => None,
     };
     messages.into_iter().filter_map(as_text).collect()
@@ -98,11 +78,7 @@ pub fn simple(client: &mut impl GenericClient, sql: &str) -> Vec<Vec<Option<Stri
 #[track_caller]
 pub fn text(client: &mut impl GenericClient, sql: &str) -> String {
     let mut rows = simple(client, sql);
-    assert!(
-        rows.len() == 1,
-        "{sql}: {} rows where one was due",
-        rows.len()
-    );
+    assert!(rows.len() == 1, "{sql}: {} rows where one was due", rows.len());
     match rows.remove(0).into_iter().next().flatten() {
         Some(value) => value,
         None => panic!("{sql}: NULL"),

@@ -80,12 +80,7 @@ impl Cluster {
         let directory = watcher::new_directory("cluster");
         copy_initial_data(&directory);
         let server = Server::new(&directory, stage::free_port());
-        let mut cluster = Cluster {
-            directory,
-            server,
-            postmaster: None,
-            template: OnceLock::new(),
-        };
+        let mut cluster = Cluster { directory, server, postmaster: None, template: OnceLock::new() };
         for (name, value) in SETTINGS {
             cluster.configure(name, value);
         }
@@ -128,16 +123,9 @@ impl Cluster {
         assert!(self.postmaster.is_none(), "the server runs already");
         let log = append_to(self.server.log());
         let mut command = stage::server_command(stage::program("postgres"), &self.directory);
-        command
-            .arg("-D")
-            .arg(self.data())
-            .arg("-k")
-            .arg(&self.directory);
+        command.arg("-D").arg(self.data()).arg("-k").arg(&self.directory);
         command.arg("-p").arg(self.server.port().to_string());
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("share the log"))
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("share the log")).stderr(log);
         self.postmaster = Some(command.spawn().expect("start postgres"));
         self.wait_until_ready();
     }
@@ -182,21 +170,15 @@ impl Cluster {
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_ready() {
-            let exited = self.postmaster.as_mut().is_some_and(|postmaster| {
-                postmaster
-                    .try_wait()
-                    .expect("ask after the server")
-                    .is_some()
-            });
+            let exited = self
+                .postmaster
+                .as_mut()
+                .is_some_and(|postmaster| postmaster.try_wait().expect("ask after the server").is_some());
             if exited {
                 self.postmaster = None;
                 panic!("the server did not start:\n{}", self.log());
             }
-            assert!(
-                Instant::now() < deadline,
-                "the server does not get ready:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < deadline, "the server does not get ready:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -208,10 +190,7 @@ impl Cluster {
             return false;
         };
         let mut lines = file.lines().map(str::trim);
-        let pid = self
-            .postmaster
-            .as_ref()
-            .map(|postmaster| postmaster.id().to_string());
+        let pid = self.postmaster.as_ref().map(|postmaster| postmaster.id().to_string());
         pid.as_deref() == lines.next() && lines.nth(6) == Some("ready")
     }
 
@@ -221,16 +200,8 @@ impl Cluster {
         };
         send_signal(postmaster.id(), signal);
         let deadline = Instant::now() + PATIENCE;
-        while postmaster
-            .try_wait()
-            .expect("ask after the server")
-            .is_none()
-        {
-            assert!(
-                Instant::now() < deadline,
-                "the server does not stop:\n{}",
-                self.log()
-            );
+        while postmaster.try_wait().expect("ask after the server").is_none() {
+            assert!(Instant::now() < deadline, "the server does not stop:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -244,10 +215,7 @@ impl Cluster {
             let directory = fs::read_link(process.path().join("cwd")).ok()?;
             (directory == data).then_some(pid)
         });
-        backends
-            .inspect(|&pid| send_signal(pid, libc::SIGKILL))
-            .count()
-            > 0
+        backends.inspect(|&pid| send_signal(pid, libc::SIGKILL)).count() > 0
     }
 }
 
@@ -268,12 +236,7 @@ fn copy_initial_data(directory: &Path) {
         let directory = watcher::new_directory("initdb");
         let data = directory.join("data");
         let mut initdb = stage::server_command(stage::program("initdb"), &directory);
-        initdb.args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--no-locale",
-        ]);
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
         run(initdb.args(["--no-sync", "--pgdata"]).arg(&data));
         data
     });

@@ -36,11 +36,7 @@ pub struct Server {
 
 impl Server {
     pub(crate) fn new(directory: &Path, port: u16) -> Server {
-        Server {
-            socket_directory: directory.to_owned(),
-            log: stage::log_file(directory),
-            port,
-        }
+        Server { socket_directory: directory.to_owned(), log: stage::log_file(directory), port }
     }
 
     /// The port, on 127.0.0.1 and of the socket.
@@ -67,11 +63,7 @@ impl Server {
     /// How to connect to a database through the socket.
     pub fn config(&self, database: &str, role: &str) -> Config {
         let mut config = Config::new();
-        config
-            .host_path(&self.socket_directory)
-            .port(self.port)
-            .dbname(database)
-            .user(role);
+        config.host_path(&self.socket_directory).port(self.port).dbname(database).user(role);
         config.connect_timeout(Duration::from_secs(30));
         config
     }
@@ -79,9 +71,7 @@ impl Server {
     pub(crate) fn create_roles(&self) {
         let create = |(role, _): (&str, _)| format!("CREATE ROLE {role} LOGIN;");
         let statements = ROLES.map(create).concat();
-        self.superuser()
-            .batch_execute(&statements)
-            .expect("create the tests' roles");
+        self.superuser().batch_execute(&statements).expect("create the tests' roles");
     }
 }
 
@@ -101,10 +91,7 @@ impl Database {
     pub(crate) fn with_extension(server: &Server, label: &str) -> Database {
         let database = Database::create(server, label, TEMPLATE);
         let revoke = revoke_temporary(&database.name);
-        server
-            .superuser()
-            .batch_execute(&revoke)
-            .expect("revoke TEMPORARY from PUBLIC");
+        server.superuser().batch_execute(&revoke).expect("revoke TEMPORARY from PUBLIC");
         database
     }
 
@@ -116,14 +103,8 @@ impl Database {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("{label}_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
-        server
-            .superuser()
-            .batch_execute(&create)
-            .expect("create a database");
-        Database {
-            server: server.clone(),
-            name,
-        }
+        server.superuser().batch_execute(&create).expect("create a database");
+        Database { server: server.clone(), name }
     }
 
     /// The name, to be used without quotes.
@@ -149,11 +130,7 @@ impl Database {
     }
 
     /// A session of a role with more connection parameters: `|config| { config.options("-c x=y"); }`.
-    pub fn connect_with(
-        &self,
-        role: &str,
-        adjust: impl FnOnce(&mut Config),
-    ) -> Result<Client, postgres::Error> {
+    pub fn connect_with(&self, role: &str, adjust: impl FnOnce(&mut Config)) -> Result<Client, postgres::Error> {
         let mut config = self.config(role);
         adjust(&mut config);
         config.connect(NoTls)
@@ -174,10 +151,7 @@ impl Database {
 
     /// A connection string for other clients, over TCP.
     pub fn url(&self, role: &str) -> String {
-        format!(
-            "postgresql://{role}@127.0.0.1:{}/{}",
-            self.server.port, self.name
-        )
+        format!("postgresql://{role}@127.0.0.1:{}/{}", self.server.port, self.name)
     }
 
     /// A program of PostgreSQL (psql, pgbench, pg_dump ...) whose environment names this database and role.
@@ -193,10 +167,7 @@ impl Database {
     pub fn psql(&self, role: &str, script: &str) -> Output {
         let mut command = self.tool("psql", role);
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"]);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut psql = command.spawn().expect("start psql");
         let mut input = psql.stdin.take().expect("psql's input is a pipe");
         let script = script.to_owned();
@@ -239,19 +210,14 @@ fn fill_template(session: &mut Client) -> Result<(), String> {
     attempt(session, "CREATE EXTENSION pg_tenancy")?;
     for (role, level) in ROLES {
         if let Some(level) = level {
-            attempt(
-                session,
-                &format!("SELECT grant_access('{role}', '{level}')"),
-            )?;
+            attempt(session, &format!("SELECT grant_access('{role}', '{level}')"))?;
         }
     }
     Ok(())
 }
 
 fn attempt(session: &mut Client, statement: &str) -> Result<(), String> {
-    session
-        .batch_execute(statement)
-        .map_err(|error| format!("{statement}: {}", explain(&error)))
+    session.batch_execute(statement).map_err(|error| format!("{statement}: {}", explain(&error)))
 }
 
 /// Privileges on a database are not copied from its template.

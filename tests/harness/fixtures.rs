@@ -34,15 +34,8 @@ pub fn tenant(operator: &mut impl GenericClient) -> Uuid {
 /// Creates the table `notes(id, tenant_id uuid, body)` as `owner` and protects it as `admin`.
 #[track_caller]
 pub fn protected_table(database: &Database) {
-    database
-        .connect("owner")
-        .batch_execute(NOTES)
-        .expect("create the table notes");
-    assert!(one::<bool>(
-        &mut database.connect("admin"),
-        "SELECT protect_table('notes')",
-        &[]
-    ));
+    database.connect("owner").batch_execute(NOTES).expect("create the table notes");
+    assert!(one::<bool>(&mut database.connect("admin"), "SELECT protect_table('notes')", &[]));
 }
 
 /// Binds the open transaction to a tenant by `set_tenant`.
@@ -54,11 +47,7 @@ pub fn bind(transaction: &mut Transaction<'_>, tenant: Uuid) {
 
 /// Does `work` in a transaction of this tenant, and commits it.
 #[track_caller]
-pub fn as_tenant<T>(
-    client: &mut Client,
-    tenant: Uuid,
-    work: impl FnOnce(&mut Transaction<'_>) -> T,
-) -> T {
+pub fn as_tenant<T>(client: &mut Client, tenant: Uuid, work: impl FnOnce(&mut Transaction<'_>) -> T) -> T {
     let mut transaction = client.transaction().expect("begin");
     bind(&mut transaction, tenant);
     let result = work(&mut transaction);
@@ -77,10 +66,7 @@ pub fn backend_pid(client: &mut impl GenericClient) -> i32 {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(
-            Instant::now() < deadline,
-            "waited a minute in vain until {what}"
-        );
+        assert!(Instant::now() < deadline, "waited a minute in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -89,7 +75,5 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 #[track_caller]
 pub fn wait_for_lock(observer: &mut impl GenericClient, pid: i32) {
     const WAITS: &str = "SELECT count(*) > 0 FROM pg_locks WHERE pid = $1 AND NOT granted";
-    wait_until(&format!("backend {pid} waits for a lock"), || {
-        one(observer, WAITS, &[&pid])
-    });
+    wait_until(&format!("backend {pid} waits for a lock"), || one(observer, WAITS, &[&pid]));
 }

@@ -18,9 +18,7 @@ mod watcher;
 pub use asserts::{count, fails, one, optional, rows, simple, text};
 pub use cluster::{Cluster, Options, cluster};
 pub use database::{Database, ROLES, Server};
-pub use fixtures::{
-    as_tenant, backend_pid, bind, protected_table, tenant, tenants, wait_for_lock, wait_until,
-};
+pub use fixtures::{as_tenant, backend_pid, bind, protected_table, tenant, tenants, wait_for_lock, wait_until};
 pub use notices::Notices;
 pub use pgbouncer::{PgBouncer, PoolOptions};
 pub use stage::{free_port, run};

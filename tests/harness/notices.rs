@@ -18,17 +18,12 @@ impl Notices {
 
     /// All messages so far.
     pub fn messages(&self) -> Vec<String> {
-        self.lock()
-            .iter()
-            .map(|notice| notice.message().to_owned())
-            .collect()
+        self.lock().iter().map(|notice| notice.message().to_owned()).collect()
     }
 
     /// Whether some message so far contains `text`.
     pub fn contains(&self, text: &str) -> bool {
-        self.lock()
-            .iter()
-            .any(|notice| notice.message().contains(text))
+        self.lock().iter().any(|notice| notice.message().contains(text))
     }
 
     /// Takes all notices so far, whole: severity, SQLSTATE, hint.

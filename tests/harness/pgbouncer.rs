@@ -19,11 +19,7 @@ pub struct PoolOptions {
 impl PoolOptions {
     /// At most this many server sessions for each role.
     pub fn new(pool_size: u32) -> PoolOptions {
-        PoolOptions {
-            pool_size,
-            settings: Vec::new(),
-            users: Vec::new(),
-        }
+        PoolOptions { pool_size, settings: Vec::new(), users: Vec::new() }
     }
 
     /// A setting of the section `[pgbouncer]`.
@@ -56,25 +52,15 @@ impl PgBouncer {
         let directory = watcher::new_directory("pgbouncer");
         let port = stage::free_port();
         fs::write(directory.join("users.txt"), users(&options)).expect("write users.txt");
-        fs::write(
-            directory.join("pgbouncer.ini"),
-            configuration(database, port, &options),
-        )
-        .expect("write pgbouncer.ini");
+        fs::write(directory.join("pgbouncer.ini"), configuration(database, port, &options))
+            .expect("write pgbouncer.ini");
         let log = File::create(directory.join("log")).expect("create the log of PgBouncer");
         let mut command = stage::server_command(binary(), &directory);
         command.arg("pgbouncer.ini").stdin(Stdio::null());
-        command
-            .stdout(log.try_clone().expect("share the log"))
-            .stderr(log);
+        command.stdout(log.try_clone().expect("share the log")).stderr(log);
         let process = command.spawn().expect("start PgBouncer");
         let name = database.name().to_owned();
-        let mut bouncer = PgBouncer {
-            process,
-            directory,
-            database: name,
-            port,
-        };
+        let mut bouncer = PgBouncer { process, directory, database: name, port };
         bouncer.wait_until_ready();
         bouncer
     }
@@ -89,11 +75,7 @@ impl PgBouncer {
     }
 
     /// A session of a role through the pooler, with more connection parameters.
-    pub fn connect_with(
-        &self,
-        role: &str,
-        adjust: impl FnOnce(&mut Config),
-    ) -> Result<Client, postgres::Error> {
+    pub fn connect_with(&self, role: &str, adjust: impl FnOnce(&mut Config)) -> Result<Client, postgres::Error> {
         let mut config = self.config(role);
         adjust(&mut config);
         config.connect(NoTls)
@@ -104,29 +86,19 @@ impl PgBouncer {
     pub fn connect_with_notices(&self, role: &str) -> (Client, Notices) {
         let mut config = self.config(role);
         let notices = Notices::collect(&mut config);
-        (
-            config.connect(NoTls).expect("connect through PgBouncer"),
-            notices,
-        )
+        (config.connect(NoTls).expect("connect through PgBouncer"), notices)
     }
 
     /// A session in PgBouncer's own console (`SHOW POOLS`), by the simple protocol only.
     pub fn console(&self) -> Client {
         let mut config = self.config("postgres");
-        config
-            .dbname("pgbouncer")
-            .connect(NoTls)
-            .expect("connect to the console of PgBouncer")
+        config.dbname("pgbouncer").connect(NoTls).expect("connect to the console of PgBouncer")
     }
 
     /// How to connect as a role through the pooler.
     pub fn config(&self, role: &str) -> Config {
         let mut config = Config::new();
-        config
-            .host("127.0.0.1")
-            .port(self.port)
-            .dbname(&self.database)
-            .user(role);
+        config.host("127.0.0.1").port(self.port).dbname(&self.database).user(role);
         config.connect_timeout(Duration::from_secs(30));
         config
     }
@@ -138,21 +110,14 @@ impl PgBouncer {
 
     /// A connection string for other clients.
     pub fn url(&self, role: &str) -> String {
-        format!(
-            "postgresql://{role}@127.0.0.1:{}/{}",
-            self.port, self.database
-        )
+        format!("postgresql://{role}@127.0.0.1:{}/{}", self.port, self.database)
     }
 
     /// A program of PostgreSQL (psql, pgbench ...) whose environment names the pooler and this role.
     pub fn tool(&self, program: &str, role: &str) -> Command {
         let mut command = stage::command(stage::program(program));
-        command
-            .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", self.port.to_string());
-        command
-            .env("PGDATABASE", &self.database)
-            .env("PGUSER", role);
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
+        command.env("PGDATABASE", &self.database).env("PGUSER", role);
         command
     }
 
@@ -164,17 +129,9 @@ impl PgBouncer {
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let exited = self
-                .process
-                .try_wait()
-                .expect("ask after PgBouncer")
-                .is_some();
+            let exited = self.process.try_wait().expect("ask after PgBouncer").is_some();
             assert!(!exited, "PgBouncer did not start:\n{}", self.log());
-            assert!(
-                Instant::now() < deadline,
-                "PgBouncer does not listen:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < deadline, "PgBouncer does not listen:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -192,11 +149,7 @@ impl Drop for PgBouncer {
 /// Debian puts the program where an ordinary user's PATH does not lead.
 fn binary() -> &'static Path {
     let debian = Path::new("/usr/sbin/pgbouncer");
-    if debian.exists() {
-        debian
-    } else {
-        Path::new("pgbouncer")
-    }
+    if debian.exists() { debian } else { Path::new("pgbouncer") }
 }
 
 fn configuration(database: &Database, port: u16, options: &PoolOptions) -> String {
@@ -217,15 +170,9 @@ fn configuration(database: &Database, port: u16, options: &PoolOptions) -> Strin
         settings.retain(|(other, _)| other != name);
         settings.push((name, value.clone()));
     }
-    let lines: Vec<String> = settings
-        .into_iter()
-        .map(|(name, value)| format!("{name} = {value}\n"))
-        .collect();
+    let lines: Vec<String> = settings.into_iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     let server = database.server().port();
-    format!(
-        "[databases]\n* = host=127.0.0.1 port={server}\n\n[pgbouncer]\n{}",
-        lines.concat()
-    )
+    format!("[databases]\n* = host=127.0.0.1 port={server}\n\n[pgbouncer]\n{}", lines.concat())
 }
 
 /// The roles that PgBouncer lets in; trust asks for no password, but for the name in this list.

@@ -19,22 +19,14 @@ static BIN: LazyLock<PathBuf> = LazyLock::new(|| {
         )
     });
     let bin = Path::new(&stage).join("bin");
-    bin.canonicalize().unwrap_or_else(|error| {
-        panic!(
-            "{} is not a stage of tools/stage.sh: {error}",
-            bin.display()
-        )
-    })
+    bin.canonicalize().unwrap_or_else(|error| panic!("{} is not a stage of tools/stage.sh: {error}", bin.display()))
 });
 
 /// The account that servers run as when the tests run as root, since a PostgreSQL server refuses root.
 static SERVER_ACCOUNT: LazyLock<Option<Account>> = LazyLock::new(|| {
     // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
     let is_root = unsafe { libc::geteuid() } == 0;
-    is_root.then(|| Account {
-        uid: id("-u"),
-        gid: id("-g"),
-    })
+    is_root.then(|| Account { uid: id("-u"), gid: id("-g") })
 });
 
 pub(crate) struct Account {
@@ -95,10 +87,7 @@ pub fn run(command: &mut Command) -> String {
 /// Drops what the environment of the developer might tell libpq or the server.
 fn forget_surroundings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("PG") && !name.contains('_'))
-        {
+        if name.to_str().is_some_and(|name| name.starts_with("PG") && !name.contains('_')) {
             command.env_remove(name);
         }
     }
@@ -136,8 +125,5 @@ pub fn free_port() -> u16 {
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         u16::try_from(FIRST + origin.wrapping_add(call) % PORTS).ok()
     };
-    std::iter::from_fn(next)
-        .take(PORTS as usize)
-        .find(is_free)
-        .expect("a free port of 127.0.0.1")
+    std::iter::from_fn(next).take(PORTS as usize).find(is_free).expect("a free port of 127.0.0.1")
 }

@@ -64,23 +64,14 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
         .expect("start the watcher");
     // SAFETY: the callback is a plain function that lives as long as the process and does not unwind.
     unsafe { libc::atexit(finish) };
-    Run {
-        directory,
-        watcher: Mutex::new(Some(watcher)),
-        next: AtomicU32::new(1),
-    }
+    Run { directory, watcher: Mutex::new(Some(watcher)), next: AtomicU32::new(1) }
 });
 
 fn create_run_directory() -> PathBuf {
-    let nanos = std::time::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |age| age.subsec_nanos());
+    let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |age| age.subsec_nanos());
     let name = format!("pg_tenancy.{}.{nanos}", std::process::id());
     // A socket's path may have 107 characters, and the shell compares resolved working directories.
-    let directory = std::env::temp_dir()
-        .canonicalize()
-        .expect("the temporary directory")
-        .join(name);
+    let directory = std::env::temp_dir().canonicalize().expect("the temporary directory").join(name);
     std::fs::create_dir(&directory).expect("create the run directory");
     stage::give_to_server(&directory);
     directory
@@ -88,11 +79,7 @@ fn create_run_directory() -> PathBuf {
 
 /// Does not let the process end before its servers have: whoever runs the tests may remove the stage next.
 extern "C" fn finish() {
-    let watcher = RUN
-        .watcher
-        .lock()
-        .ok()
-        .and_then(|mut watcher| watcher.take());
+    let watcher = RUN.watcher.lock().ok().and_then(|mut watcher| watcher.take());
     if let Some(mut watcher) = watcher {
         drop(watcher.stdin.take());
         // Nothing is left to do about a failure here.

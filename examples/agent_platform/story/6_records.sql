@@ -7,7 +7,7 @@
 \set ECHO queries
 SELECT slug, plan, status, isolation, created_at::date FROM tenancy.tenant_overview ORDER BY slug;
 
-SELECT t.slug, r.refused_binds, r.tenant_mismatches, r.guard_refusals
+SELECT coalesce(t.slug, r.tenant_id::text) AS tenant, r.refused_binds, r.tenant_mismatches, r.guard_refusals
 FROM tenancy.refusals AS r LEFT JOIN tenancy.tenants AS t ON t.id = r.tenant_id
 ORDER BY t.slug;
 

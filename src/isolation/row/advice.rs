@@ -50,7 +50,7 @@ const UNIQUE_KEYS: &str = "SELECT pg_catalog.format('unique key %I of %s spans a
                         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
                         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
                         WHERE k.position <= x.indnkeyatts) key
-    WHERE x.indrelid = $1 AND x.indisunique AND NOT coalesce(key.has_tenant, false) AND NOT coalesce(key.is_generated, false)
+    WHERE x.indrelid = $1 AND x.indisunique AND NOT i.relispartition AND NOT coalesce(key.has_tenant, false) AND NOT coalesce(key.is_generated, false)
     ORDER BY i.relname";
 
 /// Reports the keys of and to `table` that reach across tenants.

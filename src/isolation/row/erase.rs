@@ -105,9 +105,8 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
         parts.join(", "),
         counts.join(" UNION ALL ")
     );
-    let counts: Vec<Option<i64>> = context::for_maintenance(tenant, || {
-        role::as_owner(first.owner, || query::changed_column(&sql, &arguments))
-    })?;
+    let counts: Vec<Option<i64>> =
+        context::for_maintenance(tenant, || role::as_owner(first.owner, || query::changed_column(&sql, &arguments)))?;
     let mut total = 0;
     for (leaf, count) in leaves.iter().zip(counts) {
         let count = count.unwrap_or(0).cast_unsigned();
@@ -170,9 +169,8 @@ fn order<T: Copy + Ord>(tables: &[T], references: &[(T, T)]) -> Vec<Vec<T>> {
     while let Some(first) = left.first().copied() {
         // Walk up the references until nothing outside the circle refers to it.
         let mut circle = circle_of(first, &left, &reach);
-        while let Some((outside, _)) = references
-            .iter()
-            .find(|(from, to)| circle.contains(to) && !circle.contains(from) && left.contains(from))
+        while let Some((outside, _)) =
+            references.iter().find(|(from, to)| circle.contains(to) && !circle.contains(from) && left.contains(from))
         {
             circle = circle_of(*outside, &left, &reach);
         }

@@ -90,7 +90,10 @@ pub fn hierarchy(root: pg_sys::Oid) -> Result<Vec<Table>> {
                 "Protect the tables that a view reads; a foreign table cannot be guarded here.",
             ));
         }
-        if persistence == "t" || schema.starts_with("pg_") || matches!(schema.as_str(), "information_schema" | "tenancy") {
+        if persistence == "t"
+            || schema.starts_with("pg_")
+            || matches!(schema.as_str(), "information_schema" | "tenancy")
+        {
             return Err(Error::invalid(format!("{} is a temporary or system table", table.name), ""));
         }
     }

@@ -24,4 +24,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
 pub const RELATIONS: &[(Level, &str)] =
     &[(Level::Monitor, "tenancy.protected_tables"), (Level::Monitor, "tenancy.protection_status")];
 
-extension_sql_file!("../../../sql/isolation.sql", name = "isolation", requires = ["tenant", "guard", protect_table, unprotect_table, on_ddl_command_end, on_sql_drop]);
+extension_sql_file!(
+    "../../../sql/isolation.sql",
+    name = "isolation",
+    requires = ["tenant", "guard", protect_table, unprotect_table, on_ddl_command_end, on_sql_drop]
+);

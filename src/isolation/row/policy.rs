@@ -34,7 +34,9 @@ pub fn create(table: &Table, column: &str, tenant_type: TenantType) -> Result<()
     let own = format!("{column} OPERATOR(pg_catalog.=) {tenant}");
     for statement in [
         format!("ALTER TABLE ONLY {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
-        format!("CREATE POLICY {GUARD_POLICY} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING ({schema}.tenancy_guard())"),
+        format!(
+            "CREATE POLICY {GUARD_POLICY} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING ({schema}.tenancy_guard())"
+        ),
         format!(
             "CREATE POLICY {ISOLATION_POLICY} ON {name} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({own}) \
              WITH CHECK ({own} OR tenancy.refuse_row({column}::pg_catalog.text))"

@@ -7,6 +7,7 @@ use super::inspect::{self, Column, Table, TenantType};
 use super::{advice, matview, policy};
 use crate::access;
 use crate::audit::{self, Entry};
+use crate::backend::BackendStatic;
 use crate::context::registry;
 use crate::error::{Error, Result, SqlResult};
 use crate::query::{self, ident};
@@ -23,12 +24,18 @@ const SHOWN: usize = 3;
 const REGISTER: &str = "INSERT INTO tenancy.protected_tables (table_name, root, tenant_column, tenant_type, had_row_security, had_force)
     VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (table_name) DO UPDATE SET root = excluded.root, tenant_column = excluded.tenant_column, tenant_type = excluded.tenant_type";
-const REGISTERED: &str = "SELECT root::oid, tenant_column::text, tenant_type FROM tenancy.protected_tables WHERE table_name = $1";
+const REGISTERED: &str =
+    "SELECT root::oid, tenant_column::text, tenant_type FROM tenancy.protected_tables WHERE table_name = $1";
 const MEMBERS: &str = "SELECT table_name::oid, had_row_security, had_force FROM tenancy.protected_tables WHERE root = $1 ORDER BY table_name";
 const UNREGISTER: &str = "DELETE FROM tenancy.protected_tables WHERE root = $1";
 const FOREIGN_KEY: &str = "SELECT true FROM pg_catalog.pg_constraint c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
     WHERE c.conrelid = $1 AND c.contype = 'f' AND c.confrelid = 'tenancy.tenants'::pg_catalog.regclass AND a.attname = $2::name";
+/// The rights that a role lacks to refer to the registry.
+const RIGHTS_TO_LEND: &str = "SELECT r.privilege, pg_catalog.quote_ident(o.rolname) FROM pg_catalog.pg_roles o, LATERAL (VALUES
+        ('USAGE ON SCHEMA tenancy', pg_catalog.has_schema_privilege(o.oid, 'tenancy', 'USAGE')),
+        ('REFERENCES (id) ON tenancy.tenants', pg_catalog.has_column_privilege(o.oid, 'tenancy.tenants', 'id', 'REFERENCES'))
+    ) r (privilege, held) WHERE o.oid = $1 AND NOT r.held";
 const BYPASSES: &str = "SELECT true FROM pg_catalog.pg_roles WHERE oid = $1 AND (rolsuper OR rolbypassrls)";
 
 /// How a registered table is protected.
@@ -129,16 +136,37 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
     Some(Uuid::from_bytes(number.to_be_bytes()))
 }
 
-/// Puts one table of a hierarchy under the guard. It is locked, and its tenant column exists.
-pub fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
+/// Puts the tables of a hierarchy under the guard, parents first. They are locked, and their tenant columns exist.
+pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
+    for table in tables.iter().filter(|table| !table.partitioned) {
+        validate_rows(table, &protection.column, protection.tenant_type)?;
+    }
+    PROTECTING.set(true);
+    let _reset = ResetOnDrop;
+    tables.iter().try_for_each(|table| protect_one(table, protection))
+}
+
+/// Whether the DDL that an event trigger sees is our own.
+pub fn is_protecting() -> bool {
+    PROTECTING.get()
+}
+
+static PROTECTING: BackendStatic<bool> = BackendStatic::new(false);
+
+struct ResetOnDrop;
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        PROTECTING.set(false);
+    }
+}
+
+fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
     let Protection { root, column, tenant_type } = protection;
     let own = inspect::column(table, column)?
         .filter(|own| own.tenant_type == *tenant_type)
         .ok_or_else(|| Error::Internal(format!("{} lacks its tenant column", table.name)))?;
     let name = ident(column);
-    if !table.partitioned {
-        validate_rows(table, column, *tenant_type)?;
-    }
     if !own.not_null {
         let sql = format!("ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL", table.name);
         role::as_owner(table.owner, || query::statement(&sql, &[]))?;
@@ -222,9 +250,7 @@ fn protect_table(
     let existing = ensure_column(&tables, &column)?;
     let root = before.as_ref().map_or(oid, |before| before.root);
     let protection = Protection { root, column, tenant_type: existing.tenant_type };
-    for table in &tables {
-        protect_one(table, &protection)?;
-    }
+    protect_all(&tables, &protection)?;
     if foreign_key {
         add_foreign_key(&tables[0], &protection)?;
     }
@@ -242,17 +268,27 @@ fn protect_table(
     Ok(before.is_none())
 }
 
-/// References the registry. Validation reads every row as the table's owner; nothing may be bound, or it would see one tenant's.
+/// References the registry. The table is scanned as its owner, who therefore needs the right to refer to ours for as long as it takes.
 fn add_foreign_key(table: &Table, protection: &Protection) -> Result<()> {
     if protection.tenant_type != TenantType::Uuid {
         return Err(Error::invalid("only a uuid column can reference tenancy.tenants", ""));
     }
-    if query::value::<bool>(FOREIGN_KEY, &[table.oid.into(), protection.column.as_str().into()])?.is_none() {
-        let column = ident(&protection.column);
-        query::statement(
-            &format!("ALTER TABLE {} ADD FOREIGN KEY ({column}) REFERENCES tenancy.tenants (id)", table.name),
-            &[],
-        )?;
+    if query::value::<bool>(FOREIGN_KEY, &[table.oid.into(), protection.column.as_str().into()])?.is_some() {
+        return Ok(());
+    }
+    let lent: Vec<(String, String)> =
+        query::rows(RIGHTS_TO_LEND, &[table.owner.into()], |row| Ok((row.must(1)?, row.must(2)?)))?;
+    for (right, owner) in &lent {
+        query::statement(&format!("GRANT {right} TO {owner}"), &[])?;
+    }
+    let sql = format!(
+        "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES tenancy.tenants (id)",
+        table.name,
+        ident(&protection.column)
+    );
+    role::as_owner(table.owner, || query::statement(&sql, &[]))?;
+    for (right, owner) in &lent {
+        query::statement(&format!("REVOKE {right} FROM {owner}"), &[])?;
     }
     Ok(())
 }
