@@ -10,25 +10,27 @@ COMMENT ON TABLE tenancy.plans IS
     'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Everyone with a level reads it.';
 
 -- The first three columns are read by position (src/context/registry.rs); slugs compare bytewise there, hence the collation.
+-- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
     slug text COLLATE "C" NOT NULL CONSTRAINT tenants_slug_key UNIQUE,
-    status text COLLATE "C" NOT NULL DEFAULT 'active'
-        CHECK (status IN ('provisioning', 'active', 'read_only', 'suspended', 'moving', 'cancelled', 'deleted')),
+    status text COLLATE "C" NOT NULL DEFAULT 'active',
     name text NOT NULL,
-    plan text COLLATE "C" NOT NULL REFERENCES tenancy.plans (plan) ON UPDATE CASCADE,
+    plan text COLLATE "C" NOT NULL,
     status_reason text,
-    isolation text NOT NULL CHECK (isolation IN ('row', 'schema', 'database')),
+    isolation text NOT NULL,
     external_id text CONSTRAINT tenants_external_id_key UNIQUE,
-    metadata jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
+    metadata jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     status_since timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz,
     purge_after timestamptz,
     purge_started_at timestamptz,
-    CHECK ((status = 'deleted') = (deleted_at IS NOT NULL AND purge_after IS NOT NULL)),
-    CHECK (purge_started_at IS NULL OR status = 'deleted')
+    CONSTRAINT tenants_status_check CHECK (
+        CASE status WHEN 'deleted' THEN deleted_at IS NOT NULL AND purge_after IS NOT NULL
+             ELSE status IN ('active', 'read_only', 'suspended', 'cancelled', 'provisioning', 'moving')
+                  AND deleted_at IS NULL AND purge_after IS NULL AND purge_started_at IS NULL END)
 );
 CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');

@@ -1,6 +1,6 @@
 //! Which backend serves which tenant, one slot per backend, written by that backend alone.
 
-use super::shared::{AtomicUuid, segment};
+use super::shared::{Atomic, AtomicUuid, Region};
 use crate::version;
 use pgrx::{Uuid, pg_sys};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
@@ -53,8 +53,16 @@ pub struct BoundBackend {
     pub since: pg_sys::TimestampTz,
 }
 
+// SAFETY: atomics only.
+unsafe impl Atomic for Slot {}
+
+pub static SLOTS: Region<Slot> = Region::new(c"pg_tenancy activity", || {
+    // SAFETY: PostgreSQL has computed MaxBackends before it asks for shared memory.
+    unsafe { pg_sys::MaxBackends }.max(0) as usize
+});
+
 fn own_slot() -> Option<&'static Slot> {
-    segment()?.slots.get(version::backend_slot()?)
+    SLOTS.elements().get(version::backend_slot()?)
 }
 
 /// Says that this backend serves `tenant` from now on.
@@ -83,5 +91,5 @@ pub fn withdraw() {
 
 /// All backends that serve a tenant now.
 pub fn bound_backends() -> Vec<BoundBackend> {
-    segment().map_or_else(Vec::new, |segment| segment.slots.iter().filter_map(Slot::read).collect())
+    SLOTS.elements().iter().filter_map(Slot::read).collect()
 }

@@ -7,8 +7,8 @@ mod shared;
 
 pub use activity::{bound_backends, publish, withdraw};
 pub use refusals::{Refusal, count};
-pub use shared::init;
 
+use crate::backend::BackendStatic;
 use crate::level::Level;
 use crate::query;
 use pgrx::Uuid;
@@ -19,6 +19,40 @@ use std::collections::HashMap;
 /// Who may call what (see [`crate::access`]).
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.backends"), (Level::Monitor, "tenancy.refused")];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.activity"), (Level::Monitor, "tenancy.refusals")];
+
+static PREVIOUS_REQUEST: BackendStatic<pg_sys::shmem_request_hook_type> = BackendStatic::new(None);
+static PREVIOUS_STARTUP: BackendStatic<pg_sys::shmem_startup_hook_type> = BackendStatic::new(None);
+
+/// Asks for shared memory when the server starts.
+pub fn init() {
+    // SAFETY: called once, from _PG_init, in the postmaster.
+    unsafe {
+        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
+        pg_sys::shmem_request_hook = Some(request);
+        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(attach);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn request() {
+    if let Some(previous) = PREVIOUS_REQUEST.get() {
+        // SAFETY: the hook that was there before; an ERROR unwinds through the boundary.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    activity::SLOTS.request();
+    refusals::COUNTERS.request();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn attach() {
+    if let Some(previous) = PREVIOUS_STARTUP.get() {
+        // SAFETY: as in request.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    activity::SLOTS.attach();
+    refusals::COUNTERS.attach();
+}
 
 extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused]);
 

@@ -1,9 +1,11 @@
 //! Counters of what was refused, per tenant: an open-addressing table of atomics that only grows.
 
-use super::shared::{AtomicUuid, COUNTED_TENANTS, segment, words};
+use super::shared::{Atomic, AtomicUuid, Region, words};
 use pgrx::{Uuid, pg_sys};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+/// Tenants whose refusals are counted apart; later ones are counted together.
+const COUNTED_TENANTS: usize = 16_384;
 /// Places that are tried before a tenant is counted among the others.
 const PROBES: usize = 64;
 
@@ -70,30 +72,33 @@ impl Counters {
     }
 }
 
+// SAFETY: atomics only.
+unsafe impl Atomic for Counters {}
+
+/// One place for each tenant, and a last one for refusals that have no tenant of their own: none bound, unknown, or no room.
+pub static COUNTERS: Region<Counters> = Region::new(c"pg_tenancy refusals", || COUNTED_TENANTS + 1);
+
 /// Counts a refusal for `tenant`. It stays counted when the transaction rolls back.
 #[cold]
 pub fn count(tenant: Option<&[u8; 16]>, refusal: Refusal) {
-    let Some(segment) = segment() else { return };
-    let own = tenant.and_then(|tenant| {
+    let Some((others, own)) = COUNTERS.elements().split_last() else { return };
+    let place = tenant.and_then(|tenant| {
         let (high, low) = words(tenant);
         let start = (high ^ low) as usize;
-        (0..PROBES)
-            .map(|probe| &segment.counters[start.wrapping_add(probe) % COUNTED_TENANTS])
-            .find(|counters| counters.is_of(tenant))
+        (0..PROBES).map(|probe| &own[start.wrapping_add(probe) % own.len()]).find(|counters| counters.is_of(tenant))
     });
-    own.unwrap_or(segment.others).add(refusal);
+    place.unwrap_or(others).add(refusal);
 }
 
 /// The counters of every tenant that has any.
 pub fn counts() -> Vec<Count> {
-    let Some(segment) = segment() else { return Vec::new() };
-    let mut counts: Vec<Count> = segment
-        .counters
+    let Some((others, own)) = COUNTERS.elements().split_last() else { return Vec::new() };
+    let mut counts: Vec<Count> = own
         .iter()
         .filter(|counters| counters.state.load(Ordering::Acquire) == READY)
         .map(|counters| counters.read(Some(Uuid::from_bytes(counters.tenant.load()))))
         .collect();
-    let others = segment.others.read(None);
+    let others = others.read(None);
     if others.last != 0 {
         counts.push(others);
     }

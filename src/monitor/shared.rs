@@ -1,82 +1,57 @@
-//! The segment of shared memory: one activity slot for each backend, then the table of refusal counters.
+//! Arrays of atomics in shared memory, all zeroes when the server starts.
 
-use super::{activity::Slot, refusals::Counters};
 use crate::backend::BackendStatic;
-use pgrx::{pg_guard, pg_sys};
+use pgrx::pg_sys;
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tenants whose refusals are counted apart; later ones are counted together.
-pub const COUNTED_TENANTS: usize = 16_384;
-
-#[derive(Clone, Copy)]
-pub struct Segment {
-    pub slots: &'static [Slot],
-    pub counters: &'static [Counters; COUNTED_TENANTS],
-    /// Refusals that have no tenant of their own: none bound, unknown, or no room.
-    pub others: &'static Counters,
+/// An array in shared memory that is allocated once, when the server starts.
+pub struct Region<T: 'static> {
+    name: &'static CStr,
+    length: fn() -> usize,
+    elements: BackendStatic<&'static [T]>,
 }
 
-static SEGMENT: BackendStatic<Option<Segment>> = BackendStatic::new(None);
-static PREVIOUS_REQUEST: BackendStatic<pg_sys::shmem_request_hook_type> = BackendStatic::new(None);
-static PREVIOUS_STARTUP: BackendStatic<pg_sys::shmem_startup_hook_type> = BackendStatic::new(None);
+/// Types for which any bits are valid and that may be shared: atomics, and structures of nothing else.
+///
+/// # Safety
+/// The implementor is such a type, and aligned as [`AtomicU64`] at most.
+pub unsafe trait Atomic: Sync {}
 
-/// The segment; None only in a process that is not attached to it.
-#[inline]
-pub fn segment() -> Option<Segment> {
-    SEGMENT.get()
-}
-
-/// Asks for the segment when the server starts.
-pub fn init() {
-    // SAFETY: called once, from _PG_init, in the postmaster.
-    unsafe {
-        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
-        pg_sys::shmem_startup_hook = Some(startup);
+impl<T: Atomic> Region<T> {
+    pub const fn new(name: &'static CStr, length: fn() -> usize) -> Self {
+        Self { name, length, elements: BackendStatic::new(&[]) }
     }
-}
 
-/// The layout: the alignment of every part is that of AtomicU64, and all zeroes is its initial state.
-fn layout() -> (usize, usize) {
-    // SAFETY: PostgreSQL has computed MaxBackends before it asks for shared memory.
-    let backends = unsafe { pg_sys::MaxBackends }.max(0) as usize;
-    let slots = backends * size_of::<Slot>();
-    (backends, slots + (COUNTED_TENANTS + 1) * size_of::<Counters>())
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn request() {
-    // SAFETY: the hook chain runs in the postmaster; MaxBackends is set by then.
-    unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST.get() {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(layout().1);
+    /// The array; empty in a process that is not attached to shared memory.
+    #[inline]
+    pub fn elements(&self) -> &'static [T] {
+        self.elements.get()
     }
-}
 
-#[pg_guard]
-unsafe extern "C-unwind" fn startup() {
-    const { assert!(align_of::<Slot>() == align_of::<AtomicU64>() && align_of::<Counters>() == align_of::<AtomicU64>()) };
-    // SAFETY: ShmemInitStruct returns a region of the size asked for, aligned to a cache line, that is never freed; all of
-    // its parts are atomics, for which any bits are valid, and a new region is zeroed here before anyone else sees it.
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP.get() {
-            previous();
+    fn size(&self) -> usize {
+        (self.length)() * size_of::<T>()
+    }
+
+    /// Asks for the space, while PostgreSQL computes what it needs.
+    pub fn request(&self) {
+        // SAFETY: called from shmem_request_hook.
+        unsafe { pg_sys::RequestAddinShmemSpace(self.size()) }
+    }
+
+    /// Allocates the array or finds it, once shared memory exists.
+    pub fn attach(&self) {
+        const { assert!(align_of::<T>() <= align_of::<AtomicU64>()) };
+        // SAFETY: called from shmem_startup_hook; the region has the size asked for, is aligned to a cache line, never freed, and zeroed
+        // before any other process exists; T is valid for any bits.
+        unsafe {
+            let mut found = false;
+            let start = pg_sys::ShmemInitStruct(self.name.as_ptr(), self.size(), &mut found).cast::<u8>();
+            if !found {
+                start.write_bytes(0, self.size());
+            }
+            self.elements.set(std::slice::from_raw_parts(start.cast(), (self.length)()));
         }
-        let (backends, size) = layout();
-        let mut found = false;
-        let start = pg_sys::ShmemInitStruct(c"pg_tenancy".as_ptr(), size, &mut found).cast::<u8>();
-        if !found {
-            start.write_bytes(0, size);
-        }
-        let counters = start.add(backends * size_of::<Slot>());
-        SEGMENT.set(Some(Segment {
-            slots: std::slice::from_raw_parts(start.cast(), backends),
-            counters: &*counters.cast(),
-            others: &*counters.add(COUNTED_TENANTS * size_of::<Counters>()).cast(),
-        }));
     }
 }
 
