@@ -6,6 +6,7 @@
 
 mod backend;
 mod error;
+mod extension;
 mod level;
 mod procedure;
 mod query;

@@ -1,6 +1,7 @@
 //! Acting as another role for a while, as PostgreSQL's own maintenance commands do.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::extension;
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
@@ -45,8 +46,7 @@ pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> 
 /// Runs `work` on the product's own tables as their owner, who installed the extension, with `search_path` pinned: what a SECURITY
 /// DEFINER function with a SET clause is, for code that cannot be one.
 pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let owner = extension_owner().ok_or_else(|| Error::Internal("schema tenancy is not complete".to_owned()))?;
-    let _restore = switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    let _restore = switch(extension::owner()?, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
     let _path = PinnedSearchPath::new();
     work()
 }
@@ -78,20 +78,5 @@ impl Drop for PinnedSearchPath {
     fn drop(&mut self) {
         // SAFETY: closes the level that new opened.
         unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
-    }
-}
-
-fn extension_owner() -> Option<pg_sys::Oid> {
-    // SAFETY: syscache lookups by C strings and oids; the tuple is released after its field is copied.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(c"tenants".as_ptr(), schema);
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, pg_sys::Datum::from(table));
-        if tuple.is_null() {
-            return None;
-        }
-        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
-        pg_sys::ReleaseSysCache(tuple);
-        Some(owner)
     }
 }

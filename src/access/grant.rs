@@ -3,6 +3,7 @@
 use super::{functions, relations};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::extension;
 use crate::level::Level;
 use crate::query::{self, Row};
 use crate::sqltype::RegRole;
@@ -10,18 +11,6 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use serde_json::json;
 
-/// The member functions of a schema-qualified or public name, ready for GRANT.
-const MEMBER_FUNCTIONS: &str = "SELECT pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)),
-        p.prokind::text
-    FROM pg_catalog.pg_depend d
-    JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_tenancy'
-    JOIN pg_catalog.pg_proc p ON p.oid = d.objid
-    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-      AND d.deptype = 'e'
-      AND $1 = CASE WHEN n.nspname = 'tenancy' THEN 'tenancy.' || p.proname ELSE p.proname::text END";
-const EXTENSION_SCHEMA: &str = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
-    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_tenancy'";
 const ROLE_NAME: &str = "SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles WHERE oid = $1";
 const LEVELS_OF: &str = "SELECT level FROM tenancy.access WHERE role_oid = $1";
 
@@ -115,20 +104,16 @@ pub fn refuse_unsafe_holders() -> Result<()> {
 
 /// GRANT or REVOKE, for every function and relation that `wanted` picks.
 fn change_grants(verb: &str, preposition: &str, role: &str, wanted: impl Fn(Level) -> bool) -> Result<()> {
-    for (_, function) in functions().filter(|(level, _)| wanted(*level)) {
-        let members = query::rows(MEMBER_FUNCTIONS, &[function.into()], |row| {
-            Ok((row.must::<String>(1)?, row.must::<String>(2)?))
-        })?;
-        for (signature, kind) in members {
-            let kind = if kind == "p" { "PROCEDURE" } else { "FUNCTION" };
-            query::statement(&format!("{verb} EXECUTE ON {kind} {signature} {preposition} {role}"), &[])?;
-        }
+    let wanted_name = |name: &str| functions().any(|(level, known)| known == name && wanted(level));
+    for function in extension::functions()?.into_iter().filter(|function| wanted_name(&function.name)) {
+        query::statement(&format!("{verb} EXECUTE ON {} {preposition} {role}", function.object), &[])?;
     }
     for (_, relation) in relations().filter(|(level, _)| wanted(*level)) {
         query::statement(&format!("{verb} SELECT ON {relation} {preposition} {role}"), &[])?;
     }
     query::statement(&format!("{verb} USAGE ON SCHEMA tenancy {preposition} {role}"), &[])?;
-    if let Some(schema) = query::value::<String>(EXTENSION_SCHEMA, &[])?.filter(|schema| schema != "public") {
+    let schema = extension::schema()?;
+    if schema != "public" {
         query::statement(&format!("{verb} USAGE ON SCHEMA {schema} {preposition} {role}"), &[])?;
     }
     Ok(())

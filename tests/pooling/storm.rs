@@ -2,8 +2,7 @@
 
 use super::wire::Wire;
 use harness::{
-    Client, Database, GenericClient, PgBouncer, PoolOptions, Uuid, count, fails, one, protected_table, rows, simple,
-    tenants, text, wait_until,
+    Client, Database, PgBouncer, PoolOptions, Uuid, count, fails, protected_table, simple, tenants, text, wait_until,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -260,7 +259,7 @@ impl Member {
 
 /// A client of its own begins a transaction for the tenant, writes, and is gone; each time at another moment.
 pub fn vanish(bouncer: &PgBouncer, tenant: Uuid, moment: usize) {
-    let mut wire = Wire::connect(bouncer, "app");
+    let mut wire = Wire::connect(bouncer, "app", &[]).expect("connect");
     let lost = format!("INSERT INTO notes (body) VALUES ('{tenant} lost')");
     wire.run(&format!("BEGIN; SELECT set_tenant('{tenant}'); {lost}"));
     match moment % 6 {
@@ -271,15 +270,4 @@ pub fn vanish(bouncer: &PgBouncer, tenant: Uuid, moment: usize) {
         4 => wire.run(&format!("SAVEPOINT inner_part; {lost}")),
         _ => wire.run("DECLARE left_open CURSOR WITH HOLD FOR SELECT * FROM notes; FETCH 1 FROM left_open"),
     }
-}
-
-/// What every session through the pooler must see when nothing is bound in it.
-pub fn assert_unbound(client: &mut impl GenericClient) {
-    let mut transaction = client.transaction().expect("begin");
-    let unbound = "current_tenant_or_null() IS NULL AND current_user_id() IS NULL";
-    assert!(one::<bool>(&mut transaction, &format!("SELECT {unbound}"), &[]), "something is still bound");
-    assert!(rows(&mut transaction, "SELECT * FROM current_principal()", &[]).is_empty(), "somebody still acts");
-    fails(transaction.batch_execute("SELECT * FROM notes"), "42501");
-    transaction.rollback().expect("roll back");
-    fails(client.batch_execute("INSERT INTO notes (body) VALUES ('unbound')"), "42501");
 }

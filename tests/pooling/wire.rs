@@ -13,7 +13,8 @@ const PROTOCOL: u32 = 3 << 16;
 pub struct Wire(TcpStream);
 
 impl Wire {
-    pub fn connect(bouncer: &PgBouncer, role: &str) -> Wire {
+    /// Connects with further startup parameters, each name followed by its value; gives the refusal if there is one.
+    pub fn connect(bouncer: &PgBouncer, role: &str, parameters: &[&str]) -> Result<Wire, String> {
         let stream = TcpStream::connect(("127.0.0.1", bouncer.port())).expect("connect to PgBouncer");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
         stream.set_nodelay(true).expect("send at once");
@@ -21,19 +22,20 @@ impl Wire {
         let database = config.get_dbname().expect("a database").to_owned();
         let mut wire = Wire(stream);
         let mut startup = PROTOCOL.to_be_bytes().to_vec();
-        for word in ["user", role, "database", &database, ""] {
+        for word in ["user", role, "database", &database].iter().chain(parameters).chain(&[""]) {
             startup.extend_from_slice(word.as_bytes());
             startup.push(0);
         }
         wire.write(&with_length(&startup));
-        wire.until_ready();
-        wire
+        wire.until_ready().map(|()| wire)
     }
 
     /// Runs statements by the simple protocol; panics on an error.
     pub fn run(&mut self, sql: &str) {
         self.send(sql);
-        self.until_ready();
+        if let Err(refusal) = self.until_ready() {
+            panic!("{sql}: {refusal}");
+        }
     }
 
     /// Sends statements without waiting for what comes of them.
@@ -61,8 +63,8 @@ impl Wire {
         self.0.write_all(bytes).expect("write to PgBouncer");
     }
 
-    /// Reads until the server is ready for the next query.
-    fn until_ready(&mut self) {
+    /// Reads until the server is ready for the next query, or has refused.
+    fn until_ready(&mut self) -> Result<(), String> {
         loop {
             let mut header = [0; 5];
             self.0.read_exact(&mut header).expect("read from PgBouncer");
@@ -70,8 +72,8 @@ impl Wire {
             let mut body = vec![0; length as usize - 4];
             self.0.read_exact(&mut body).expect("read from PgBouncer");
             match header[0] {
-                b'Z' => return,
-                b'E' => panic!("the server refused: {}", String::from_utf8_lossy(&body)),
+                b'Z' => return Ok(()),
+                b'E' => return Err(String::from_utf8_lossy(&body).into_owned()),
                 _ => {}
             }
         }

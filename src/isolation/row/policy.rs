@@ -5,32 +5,27 @@
 //! its USING, with a function on the failing side that counts the attempt and names the mismatch.
 
 use super::inspect::{Table, TenantType};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::extension;
 use crate::guard::{GUARD_POLICY, ISOLATION_POLICY};
 use crate::query::{self, ident};
 
-const EXTENSION_SCHEMA: &str = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
-    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_tenancy'";
+const HAS_POLICY: &str = "SELECT true FROM pg_catalog.pg_policy WHERE polrelid = $1 AND polname = $2::name";
 
 /// The call that a tenant column is compared with, and that is its default.
 pub fn current_tenant(tenant_type: TenantType) -> Result<String> {
-    let schema = extension_schema()?;
+    let schema = extension::schema()?;
     Ok(match tenant_type {
         TenantType::Uuid => format!("{schema}.current_tenant()"),
         TenantType::Text => format!("{schema}.current_tenant_text()"),
     })
 }
 
-fn extension_schema() -> Result<String> {
-    query::value(EXTENSION_SCHEMA, &[])?
-        .ok_or_else(|| Error::Internal("extension pg_tenancy is not installed".to_owned()))
-}
-
 /// Puts the policies on `table`, replacing what is left of earlier ones.
 pub fn create(table: &Table, column: &str, tenant_type: TenantType) -> Result<()> {
     drop(table)?;
     let (name, column, tenant, schema) =
-        (&table.name, ident(column), current_tenant(tenant_type)?, extension_schema()?);
+        (&table.name, ident(column), current_tenant(tenant_type)?, extension::schema()?);
     let own = format!("{column} OPERATOR(pg_catalog.=) {tenant}");
     for statement in [
         format!("ALTER TABLE ONLY {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
@@ -56,5 +51,3 @@ pub fn drop(table: &Table) -> Result<()> {
     }
     Ok(())
 }
-
-const HAS_POLICY: &str = "SELECT true FROM pg_catalog.pg_policy WHERE polrelid = $1 AND polname = $2::name";
