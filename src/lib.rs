@@ -10,6 +10,7 @@ mod extension;
 mod level;
 mod procedure;
 mod query;
+mod raw;
 mod role;
 mod sqltype;
 mod version;

@@ -16,7 +16,7 @@ pub fn init() {
     }
 }
 
-#[pg_guard]
+/// PostgreSQL calls this for every function that a query uses, so the common case returns before anything costs time.
 unsafe extern "C-unwind" fn hook(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -24,8 +24,22 @@ unsafe extern "C-unwind" fn hook(
     sub_object: c_int,
     argument: *mut c_void,
 ) {
+    if access == pg_sys::ObjectAccessType::OAT_TRUNCATE || PREVIOUS_OBJECT_ACCESS.get().is_some() {
+        // SAFETY: the arguments that PostgreSQL passed, handed on.
+        unsafe { check(access, class, object, sub_object, argument) }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub_object: c_int,
+    argument: *mut c_void,
+) {
     if let Some(previous) = PREVIOUS_OBJECT_ACCESS.get() {
-        // SAFETY: the arguments that PostgreSQL passed, handed on; an ERROR unwinds through the boundary.
+        // SAFETY: as in hook; an ERROR unwinds through the boundary.
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(access, class, object, sub_object, argument));
         }

@@ -4,6 +4,7 @@ use super::{exemption, lock, refuse, relation, session_is_guarded};
 use crate::backend::BackendStatic;
 use crate::context;
 use crate::error::Error;
+use crate::raw;
 use crate::version::{RelationUse, check_perms_hook, relation_uses};
 use pgrx::pg_sys;
 
@@ -26,8 +27,7 @@ check_perms_hook!(hook, check);
 /// # Safety
 /// `list` is the list that the executor handed to the hook.
 unsafe fn check(list: *mut pg_sys::List, report: bool) -> bool {
-    // SAFETY: reads of the current and the session's role.
-    let (current, session) = unsafe { (pg_sys::GetUserId(), pg_sys::GetOuterUserId()) };
+    let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
     let bound = context::bound().is_some();
     // SAFETY: the caller's promise.
     for usage in unsafe { relation_uses(list) } {

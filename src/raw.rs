@@ -1,0 +1,11 @@
+//! Functions of PostgreSQL that cannot raise, declared without pgrx's boundary, which costs a `sigsetjmp` per call: for the hooks that every
+//! query passes.
+
+use pgrx::pg_sys::Oid;
+
+unsafe extern "C" {
+    /// The role whose rights count now.
+    pub safe fn GetUserId() -> Oid;
+    /// The session's role (SET ROLE counts), whatever definer functions run.
+    pub safe fn GetOuterUserId() -> Oid;
+}
