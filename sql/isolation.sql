@@ -13,15 +13,8 @@ COMMENT ON TABLE tenancy.protected_tables IS
     'Tables under row isolation: those named to protect_table() (table_name = root), and their partitions and inheritance children. Kept by protect_table(), unprotect_table() and the event triggers. Level monitor.';
 
 CREATE VIEW tenancy.protection_status AS
-    SELECT p.table_name, p.root, p.tenant_column,
-           coalesce(c.relrowsecurity AND c.relforcerowsecurity
-               AND EXISTS (SELECT FROM pg_catalog.pg_policy l WHERE l.polrelid = c.oid AND l.polname = 'tenancy_isolation' AND NOT l.polpermissive)
-               AND EXISTS (SELECT FROM pg_catalog.pg_policy l WHERE l.polrelid = c.oid AND l.polname = 'tenancy_guard' AND l.polpermissive)
-               AND a.attnotnull, false) AS intact,
-           pg_catalog.pg_get_userbyid(c.relowner) AS owner
-    FROM tenancy.protected_tables p
-    LEFT JOIN pg_catalog.pg_class c ON c.oid = p.table_name
-    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = p.tenant_column AND NOT a.attisdropped;
+    SELECT p.table_name, p.root, p.tenant_column, tenancy.is_intact(p.table_name) AS intact, pg_catalog.pg_get_userbyid(c.relowner) AS owner
+    FROM tenancy.protected_tables p LEFT JOIN pg_catalog.pg_class c ON c.oid = p.table_name;
 COMMENT ON VIEW tenancy.protection_status IS
     'Whether each protected table still has its policies, forced row security and NOT NULL tenant column: an owner may remove them; protect_table() puts them back. Level monitor.';
 
@@ -38,5 +31,7 @@ COMMENT ON FUNCTION protect_table(regclass, name, boolean) IS
     'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';
 COMMENT ON FUNCTION unprotect_table(regclass) IS
     'Takes a table and its partitions out of the guard again: drops the policies and the column''s default, and leaves column, index and rows. False when it was not protected. Level admin. Example: SELECT unprotect_table(''public.orders'');';
+COMMENT ON FUNCTION tenancy.is_intact(regclass) IS
+    'Whether a protected table has forced row security, its two policies as protect_table() made them, and a NOT NULL tenant column. Level monitor. Example: SELECT * FROM tenancy.protection_status WHERE NOT intact;';
 COMMENT ON FUNCTION tenancy.on_ddl_command_end() IS 'Internal: event trigger.';
 COMMENT ON FUNCTION tenancy.on_sql_drop() IS 'Internal: event trigger.';

@@ -7,7 +7,7 @@ CREATE TABLE tenancy.plans (
 );
 SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
 COMMENT ON TABLE tenancy.plans IS
-    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Everyone with a level reads it.';
+    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Levels client, app, operator and admin read it.';
 
 -- The first three columns are read by position (src/context/registry.rs); slugs compare bytewise there, hence the collation.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.

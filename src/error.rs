@@ -36,8 +36,8 @@ pub enum Error {
     OpenCursor(String),
     /// A holdable cursor would carry a tenant's rows out of its transaction.
     HoldableCursor(String),
-    /// The tenant's state allows no such change.
-    IllegalTransition { from: String, to: &'static str },
+    /// The tenant's state allows no such change: what it is, and what it cannot do.
+    IllegalChange { state: &'static str, change: String },
     /// The retention of a deleted tenant has not passed.
     RetentionNotOver { until: String },
     /// A purge of this tenant has begun, so nothing can bring it back.
@@ -80,6 +80,17 @@ struct Parts {
     hint: Option<String>,
 }
 
+/// Characters of what a caller gave that a message repeats.
+const MAX_QUOTED: usize = 100;
+
+/// What a caller gave, short enough for a message and a log.
+fn shown(given: &str) -> String {
+    match given.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}...", &given[..end]),
+        None => given.to_owned(),
+    }
+}
+
 fn parts(code: PgSqlErrorCode, message: impl Into<String>) -> Parts {
     Parts { code, message: message.into(), detail: None, hint: None }
 }
@@ -112,7 +123,7 @@ impl Error {
             Self::ForeignRow(found) => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, mismatch(found))
                 .hint("Leave the tenant column out of the statement: its default is the bound tenant."),
             Self::UnknownTenant(tenant) => {
-                parts(ERRCODE_NO_DATA_FOUND, format!("tenant \"{tenant}\" does not exist"))
+                parts(ERRCODE_NO_DATA_FOUND, format!("tenant \"{}\" does not exist", shown(&tenant)))
             }
             Self::TenantClosed { tenant, state } => {
                 parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("tenant \"{tenant}\" is {state}"))
@@ -148,10 +159,9 @@ impl Error {
                 format!("cursor \"{name}\" WITH HOLD cannot outlive the tenant's transaction"),
             )
             .hint("Its rows would stay readable in the session for the next tenant. Fetch them before COMMIT."),
-            Self::IllegalTransition { from, to } => parts(
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("a tenant that is {from} cannot become {to}"),
-            ),
+            Self::IllegalChange { state, change } => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("a tenant that is {state} cannot {change}"))
+            }
             Self::RetentionNotOver { until } => parts(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("the tenant is kept until {until}"),
@@ -163,6 +173,7 @@ impl Error {
             )
             .hint("CALL purge_tenant() again to finish it."),
             Self::Invalid(message, hint) => {
+                let message = shown(&message);
                 let parts = parts(ERRCODE_INVALID_PARAMETER_VALUE, message);
                 if hint.is_empty() { parts } else { parts.hint(hint) }
             }
@@ -170,17 +181,17 @@ impl Error {
                 parts(ERRCODE_INVALID_PARAMETER_VALUE, format!("argument \"{argument}\" must not be null"))
             }
             Self::Duplicate(what, name) => {
-                parts(ERRCODE_UNIQUE_VIOLATION, format!("{what} \"{name}\" already exists"))
+                parts(ERRCODE_UNIQUE_VIOLATION, format!("{what} \"{}\" already exists", shown(&name)))
             }
             Self::Unknown(what, name) => {
-                parts(ERRCODE_NO_DATA_FOUND, format!("{what} \"{name}\" does not exist"))
+                parts(ERRCODE_NO_DATA_FOUND, format!("{what} \"{}\" does not exist", shown(&name)))
             }
             Self::UnsafeRole { role, level, reasons, remedies } => parts(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("role {role} could step around level {level}"),
             )
             .detail(reasons.join("\n"))
-            .hint(remedies.join("\n")),
+            .hint(if remedies.is_empty() { "Use another role.".to_owned() } else { remedies.join("\n") }),
             Self::Unprotectable(message, hint) => {
                 let parts = parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
                 if hint.is_empty() { parts } else { parts.hint(hint) }
@@ -228,7 +239,7 @@ impl Error {
 }
 
 fn mismatch(tenant: Option<String>) -> String {
-    let tenant = tenant.map_or_else(|| "NULL".to_owned(), |tenant| format!("\"{tenant}\""));
+    let tenant = tenant.map_or_else(|| "NULL".to_owned(), |tenant| format!("\"{}\"", shown(&tenant)));
     format!("tenant mismatch: {tenant} is not the bound tenant")
 }
 

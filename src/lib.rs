@@ -7,6 +7,7 @@
 mod backend;
 mod error;
 mod extension;
+mod json;
 mod level;
 mod procedure;
 mod query;
@@ -43,7 +44,8 @@ pub extern "C-unwind" fn _PG_init() {
     let (starting, upgrading) =
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if upgrading {
-        // pg_upgrade only moves the catalogs: no hooks, no settings, no shared memory.
+        // pg_upgrade only moves the catalogs, labels among them: no hooks, no settings, no shared memory.
+        guard::label::init();
         return;
     }
     if !starting {
@@ -52,6 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
     monitor::init();
     context::init();
     guard::init();
+    guard::label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };
 }

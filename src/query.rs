@@ -56,13 +56,8 @@ pub fn statement(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len() as u64))
 }
 
-/// Reads the first column of each row of such a statement.
-pub fn column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
-    Spi::connect(|client| client.select(sql, None, args)?.map(|tuple| Row(tuple).get(1)).collect())
-}
-
-/// Like [`column`], for a statement that writes.
-pub fn changed_column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
+/// Runs such a statement, a write or a read, with a snapshot of its own: the first column of each row it returns.
+pub fn current_column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
     Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| Row(tuple).get(1)).collect())
 }
 

@@ -8,4 +8,6 @@ unsafe extern "C" {
     pub safe fn GetUserId() -> Oid;
     /// The session's role (SET ROLE counts), whatever definer functions run.
     pub safe fn GetOuterUserId() -> Oid;
+    /// Whether FORCE ROW LEVEL SECURITY is suspended, as it is in referential integrity's own statements.
+    pub safe fn InNoForceRLSOperation() -> bool;
 }

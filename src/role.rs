@@ -11,6 +11,23 @@ struct Restore {
     context: c_int,
 }
 
+/// Undoes, when dropped, the settings that were changed since: users' code must not leave its own in the caller's session.
+struct Settings(c_int);
+
+impl Settings {
+    fn keep() -> Self {
+        // SAFETY: opens a nest level that drop closes (or the end of the transaction).
+        Self(unsafe { pg_sys::NewGUCNestLevel() })
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        // SAFETY: rolls back the level that keep opened.
+        unsafe { pg_sys::AtEOXact_GUC(false, self.0) }
+    }
+}
+
 impl Drop for Restore {
     fn drop(&mut self) {
         // SAFETY: puts back what was read when the guard was made.
@@ -31,6 +48,7 @@ fn switch(role: pg_sys::Oid, add: u32) -> Restore {
 /// Runs `work` on users' tables as their `owner`, restricted so that their triggers and functions cannot leave that role.
 pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let _restore = switch(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION);
+    let _settings = Settings::keep();
     work()
 }
 
@@ -47,36 +65,19 @@ pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> 
 /// DEFINER function with a SET clause is, for code that cannot be one.
 pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _restore = switch(extension::owner()?, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
-    let _path = PinnedSearchPath::new();
+    let _settings = Settings::keep();
+    // SAFETY: constant C strings; the setting is undone with the level that was just opened.
+    unsafe {
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
     work()
-}
-
-/// `search_path` as definer functions have it, until dropped.
-struct PinnedSearchPath(c_int);
-
-impl PinnedSearchPath {
-    fn new() -> Self {
-        // SAFETY: opens a nest level that drop closes (or the end of the transaction), and sets one setting in it.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            Self(level)
-        }
-    }
-}
-
-impl Drop for PinnedSearchPath {
-    fn drop(&mut self) {
-        // SAFETY: closes the level that new opened.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
-    }
 }

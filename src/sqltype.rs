@@ -1,5 +1,6 @@
-//! Argument types that pgrx has none for: `regclass`, `regrole` and `name`.
+//! Argument types that pgrx has none for: `regclass`, `regrole`, `name`, and `jsonb` that is not parsed.
 
+use crate::json::Jsonb;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::nullable::Nullable;
@@ -108,3 +109,4 @@ impl IntoDatum for Name {
 }
 
 sql_type!(Name, "name");
+sql_type!(Jsonb, "jsonb");

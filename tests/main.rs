@@ -1,5 +1,14 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
+mod access;
+mod audit;
+mod context;
+mod crash;
+mod dump;
+mod guard;
 mod install;
 mod pooling;
+mod purge;
+mod readme;
+mod row;
 mod tenant;

@@ -8,7 +8,7 @@ use harness::{
     Client, Database, PgBouncer, PoolOptions, Uuid, as_tenant, backend_pid, bind, count, fails, one, simple, text,
     wait_for_lock, wait_until,
 };
-use storm::{Storm, pooled};
+use storm::{BOUND_HERE, LOCKED_HERE, Storm, pooled};
 use wire::Wire;
 
 /// A pooler before a single server session, which two tenants share.
@@ -53,8 +53,8 @@ fn assert_unbound(client: &mut Client) {
 /// Nobody but `tenants` has rows, one each, and no session is bound or holds a tenant's lock.
 fn assert_left(database: &Database, tenants: &[Uuid]) {
     let mut superuser = database.superuser();
-    wait_until("nobody is bound", || count(&mut superuser, "tenancy.activity") == 0);
-    wait_until("no tenant is locked", || count(&mut superuser, "pg_locks WHERE objsubid = 32330") == 0);
+    wait_until("nobody is bound", || count(&mut superuser, BOUND_HERE) == 0);
+    wait_until("no tenant is locked", || count(&mut superuser, LOCKED_HERE) == 0);
     let mut expected: Vec<String> = tenants.iter().map(Uuid::to_string).collect();
     expected.sort();
     let left = simple(&mut superuser, "SELECT tenant_id FROM notes WHERE body = tenant_id::text ORDER BY 1");
@@ -186,14 +186,14 @@ fn a_client_that_vanishes_during_a_long_statement_commits_nothing() {
     superuser.batch_execute("SELECT pg_advisory_lock(1)").expect("lock");
     let mut wire = Wire::connect(&bouncer, "app", &[]).expect("connect");
     wire.run(&format!("BEGIN; SELECT set_tenant('{tenant}'); {}", insert(tenant)));
-    let waiting = one(&mut superuser, "SELECT pid FROM tenancy.activity", &[]);
+    let waiting = one(&mut superuser, &format!("SELECT pid FROM {BOUND_HERE}"), &[]);
     wire.send("SELECT pg_advisory_lock(1); COMMIT");
     wait_for_lock(&mut superuser, waiting);
     drop(wire);
     let mut next = bouncer.connect("app");
     assert_unbound(&mut next);
     assert_ne!(backend(&mut next), waiting.to_string(), "a session in mid-transaction serves nobody else");
-    assert_eq!(one::<Uuid>(&mut superuser, "SELECT tenant_id FROM tenancy.activity", &[]), tenant);
+    assert_eq!(one::<Uuid>(&mut superuser, &format!("SELECT tenant_id FROM {BOUND_HERE}"), &[]), tenant);
     write(&mut next, other);
     let terminated: bool = one(&mut superuser, "SELECT pg_terminate_backend($1)", &[&waiting]);
     assert!(terminated);
@@ -206,17 +206,17 @@ fn a_cancelled_statement_leaves_no_binding() {
     let mut superuser = database.superuser();
     superuser.batch_execute("SELECT pg_advisory_lock(2)").expect("lock");
     let mut client = bouncer.connect("app");
-    let cancel = client.cancel_token();
     begin_and_write(&mut client, tenant);
-    let waiting = one(&mut superuser, "SELECT pid FROM tenancy.activity", &[]);
+    let waiting = one(&mut superuser, &format!("SELECT pid FROM {BOUND_HERE}"), &[]);
     std::thread::scope(|scope| {
         let statement = scope.spawn(|| client.batch_execute("SELECT pg_advisory_lock(2)"));
         wait_for_lock(&mut superuser, waiting);
-        cancel.cancel_query(harness::postgres::NoTls).expect("cancel through the pooler");
+        assert!(one::<bool>(&mut superuser, "SELECT pg_cancel_backend($1)", &[&waiting]));
         fails(statement.join().expect("the statement ends"), "57014");
     });
     client.batch_execute("COMMIT").expect("end the failed transaction");
     let mut next = bouncer.connect("app");
+    assert_eq!(backend(&mut next), waiting.to_string(), "one server session serves both clients");
     assert_unbound(&mut next);
     write(&mut next, other);
     assert_left(&database, &[other]);
@@ -228,8 +228,8 @@ fn a_terminated_server_session_leaves_neither_binding_nor_row() {
     let mut client = bouncer.connect("app");
     begin_and_write(&mut client, tenant);
     let mut superuser = database.superuser();
-    let terminated = "SELECT bool_and(pg_terminate_backend(pid)) FROM tenancy.activity";
-    assert!(one::<bool>(&mut superuser, terminated, &[]));
+    let terminated = format!("SELECT bool_and(pg_terminate_backend(pid)) FROM {BOUND_HERE}");
+    assert!(one::<bool>(&mut superuser, &terminated, &[]));
     assert!(client.batch_execute("COMMIT").is_err(), "the transaction's server session is gone");
     let mut next = bouncer.connect("app");
     wait_until("the pooler has a new server session", || {
@@ -279,6 +279,7 @@ fn a_pooler_that_is_killed_commits_nothing() {
 #[test]
 fn a_holdable_cursor_over_a_tenants_rows_does_not_outlive_its_transaction() {
     const DECLARE: &str = "DECLARE held CURSOR WITH HOLD FOR SELECT * FROM notes";
+    const DECLARE_UNRELATED: &str = "DECLARE held_too CURSOR WITH HOLD FOR SELECT 1";
     let (database, bouncer, [tenant, _]) = shared_session("pool_hold");
     let mut client = bouncer.connect("app");
     write(&mut client, tenant);
@@ -289,6 +290,8 @@ fn a_holdable_cursor_over_a_tenants_rows_does_not_outlive_its_transaction() {
         format!("BEGIN; {bind}; {DECLARE}; FETCH ALL FROM held; SELECT clear_tenant()"),
         format!("BEGIN; {bind}; SAVEPOINT inner_part; {DECLARE}; RELEASE inner_part"),
         format!("BEGIN; SAVEPOINT inner_part; {bind}; {DECLARE}; RELEASE inner_part"),
+        format!("BEGIN; {bind}; {DECLARE}; {DECLARE_UNRELATED}"),
+        format!("BEGIN; {DECLARE_UNRELATED}; {bind}; {DECLARE}"),
         format!("BEGIN; {bind}; DECLARE held BINARY NO SCROLL CURSOR WITH HOLD FOR SELECT body FROM notes"),
     ] {
         client.batch_execute(&statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
@@ -296,6 +299,10 @@ fn a_holdable_cursor_over_a_tenants_rows_does_not_outlive_its_transaction() {
         assert!(refused.message().contains("held"), "{refused}");
         let mut next = bouncer.connect("app");
         fails(next.batch_execute("FETCH ALL FROM held"), "34000");
+        assert_eq!(
+            simple(&mut next, "SELECT name FROM pg_cursors WHERE is_holdable"),
+            Vec::<Vec<Option<String>>>::new()
+        );
         assert_unbound(&mut next);
     }
     assert_left(&database, &[tenant]);
@@ -477,7 +484,7 @@ fn a_prepared_transaction_leaves_its_server_session_unbound() {
     client.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).expect("prepare the transaction");
     let mut next = bouncer.connect("app");
     assert_unbound(&mut next);
-    assert_eq!(count(&mut database.superuser(), "tenancy.activity"), 0);
+    assert_eq!(count(&mut database.superuser(), BOUND_HERE), 0);
     as_tenant(&mut next, other, |transaction| assert_eq!(count(transaction, "notes"), 0));
     next.batch_execute(&format!("COMMIT PREPARED '{name}'")).expect("commit the prepared transaction");
     assert_unbound(&mut next);

@@ -307,8 +307,28 @@ fn every_script_and_even_emoji_give_a_usable_slug() {
     let long = "é ".repeat(127);
     let edge = format!("{} tail", "x".repeat(62));
     let names = [
-        "北京大学", "東京タワー", "서울 회사", "Αθήνα ΑΕ", "شركة", "חברה", "บริษัท", "कंपनी", "🦄", "🚀✨👩‍👩‍👧", "———", "?!*",
-        "\u{200b}", "\u{e000}", "ß", "ﬁ", "İstanbul", "%", "\\", "'", &long, &edge,
+        "北京大学",
+        "東京タワー",
+        "서울 회사",
+        "Αθήνα ΑΕ",
+        "شركة",
+        "חברה",
+        "บริษัท",
+        "कंपनी",
+        "🦄",
+        "🚀✨👩‍👩‍👧",
+        "———",
+        "?!*",
+        "\u{200b}",
+        "\u{e000}",
+        "ß",
+        "ﬁ",
+        "İstanbul",
+        "%",
+        "\\",
+        "'",
+        &long,
+        &edge,
     ];
     let mut slugs = HashSet::new();
     for name in names {
@@ -393,7 +413,9 @@ fn malformed_and_reserved_slugs_are_refused_everywhere() {
     let too_long = "a".repeat(64);
     let megabyte = "a".repeat(1_000_000);
     let mut app = database.connect("app");
-    let more = ["", "-a", "a-", "-", "Acme", "ä", "a_b", "a b", "a.b", " a", "a\n", "www", "api", "admin", &too_long, &megabyte];
+    let more = [
+        "", "-a", "a-", "-", "Acme", "ä", "a_b", "a b", "a.b", " a", "a\n", "www", "api", "admin", &too_long, &megabyte,
+    ];
     for slug in more.into_iter().chain(HOSTILE) {
         let shown: String = slug.chars().take(80).collect();
         let fault = fails(operator.query("SELECT create_tenant('Acme', $1)", &[&slug]), "22023");
@@ -441,11 +463,8 @@ fn hostile_text_is_kept_as_it_is() {
     let (_database, mut operator) = operated("hostile_text");
     for hostile in HOSTILE.into_iter().filter(|hostile| !hostile.contains(char::is_control)) {
         let metadata = json!({ hostile: [hostile, { "nested": hostile }] });
-        let id: Uuid = one(
-            &mut operator,
-            "SELECT create_tenant($1, metadata => $2, external_id => $1)",
-            &[&hostile, &metadata],
-        );
+        let id: Uuid =
+            one(&mut operator, "SELECT create_tenant($1, metadata => $2, external_id => $1)", &[&hostile, &metadata]);
         let row = rows(&mut operator, "SELECT name, external_id, metadata FROM tenancy.tenants WHERE id = $1", &[&id]);
         assert_eq!(row[0].get::<_, String>(0), hostile);
         assert_eq!(row[0].get::<_, String>(1), hostile);
@@ -674,8 +693,18 @@ fn plans_refuse_bad_arguments_and_what_this_version_lacks() {
         ("create_plan('pro', features => '{a,NULL}')".to_owned(), "22023"),
         ("create_plan(NULL)".to_owned(), "22023"),
     ];
-    for name in ["''", "'Pro'", "'-pro'", "'_pro'", "'a b'", "'ä'", "repeat('a', 64)", "repeat('a', 1000000)", "E'a\\nb'", "$$'; --$$"]
-    {
+    for name in [
+        "''",
+        "'Pro'",
+        "'-pro'",
+        "'_pro'",
+        "'a b'",
+        "'ä'",
+        "repeat('a', 64)",
+        "repeat('a', 1000000)",
+        "E'a\\nb'",
+        "$$'; --$$",
+    ] {
         calls.push((format!("create_plan({name})"), "22023"));
     }
     let calls: Vec<(&str, &str)> = calls.iter().map(|(call, sqlstate)| (call.as_str(), *sqlstate)).collect();
@@ -702,7 +731,7 @@ fn every_level_reads_the_plans() {
 // ---------------------------------------------------------------------------------------------- at once
 
 /// All sessions wait for one lock, so that they start together.
-fn at_once(cluster: &Cluster, database: &Database, sessions: usize, call: &str) -> Vec<Result<Uuid, DbError>> {
+fn at_once(cluster: &Cluster, database: &Database, sessions: usize, call: &str) -> Vec<Result<Uuid, Box<DbError>>> {
     const WAITING: &str = "pg_locks WHERE NOT granted AND relation = 'tenancy.tenants'::regclass";
     let mut gate = database.superuser();
     gate.batch_execute("BEGIN; LOCK TABLE tenancy.tenants IN SHARE MODE").expect("close the gate");
@@ -714,7 +743,7 @@ fn at_once(cluster: &Cluster, database: &Database, sessions: usize, call: &str) 
                     let mut client = database.connect("operator");
                     match client.query_one(call, &[]) {
                         Ok(row) => Ok(row.get(0)),
-                        Err(error) => Err(error.as_db_error().expect("an answer of the server").clone()),
+                        Err(error) => Err(Box::new(error.as_db_error().expect("an answer of the server").clone())),
                     }
                 })
             })
@@ -1048,6 +1077,26 @@ fn one_tenants_writers_hold_back_no_other_tenant() {
     writer.commit().expect("commit");
 }
 
+/// Not even where a foreign key to the registry has locked the tenant's row for the writer.
+#[test]
+fn renaming_and_changing_the_plan_wait_for_no_writer() {
+    let (database, mut operator) = operated("no_wait");
+    database
+        .connect("owner")
+        .batch_execute("CREATE TABLE orders (tenant_id uuid, n int); GRANT SELECT, INSERT ON orders TO app")
+        .expect("create a table");
+    database.connect("admin").batch_execute("SELECT protect_table('orders', foreign_key => true)").expect("protect");
+    let id = tenant(&mut operator);
+    let mut app = database.connect("app");
+    let mut writer = app.transaction().expect("begin");
+    bind(&mut writer, id);
+    writer.execute("INSERT INTO orders (n) VALUES (1)", &[]).expect("insert");
+    operator.batch_execute("SET lock_timeout = '5s'").expect("set lock_timeout");
+    operator.execute("SELECT change_plan($1, 'free')", &[&id]).expect("change the plan");
+    operator.execute("SELECT update_tenant($1, 'Renamed', metadata => '{}')", &[&id]).expect("rename");
+    writer.commit().expect("commit");
+}
+
 /// `transaction_read_only` is undone when the savepoint is released in which the tenant was bound.
 #[test]
 fn a_read_only_tenant_is_not_written_by_any_trick() {
@@ -1060,7 +1109,9 @@ fn a_read_only_tenant_is_not_written_by_any_trick() {
         format!("BEGIN; {bound}"),
         format!("BEGIN; SAVEPOINT s; {bound}; RELEASE s"),
         format!("BEGIN; SAVEPOINT s; SAVEPOINT t; {bound}; RELEASE t; RELEASE s; SAVEPOINT u"),
-        format!("BEGIN; DO $$ BEGIN BEGIN PERFORM set_tenant('{id}'); EXCEPTION WHEN division_by_zero THEN NULL; END; END $$"),
+        format!(
+            "BEGIN; DO $$ BEGIN BEGIN PERFORM set_tenant('{id}'); EXCEPTION WHEN division_by_zero THEN NULL; END; END $$"
+        ),
         format!("BEGIN; SAVEPOINT s; {bound}; RELEASE s; SET LOCAL transaction_read_only = off"),
         format!("BEGIN; SAVEPOINT s; {bound}; RELEASE s; SET TRANSACTION READ WRITE"),
         format!("BEGIN; SAVEPOINT s; {bound}; RELEASE s; SELECT set_config('transaction_read_only', 'off', true)"),
@@ -1073,7 +1124,9 @@ fn a_read_only_tenant_is_not_written_by_any_trick() {
             app.batch_execute("ROLLBACK").expect("roll back");
         }
     }
-    for lift in ["SET transaction_read_only = off", "SET TRANSACTION READ WRITE", "SET LOCAL transaction_read_only = off"] {
+    for lift in
+        ["SET transaction_read_only = off", "SET TRANSACTION READ WRITE", "SET LOCAL transaction_read_only = off"]
+    {
         app.batch_execute(&format!("BEGIN; {bound}")).expect("bind");
         assert!(app.batch_execute(lift).is_err(), "{lift}");
         app.batch_execute("ROLLBACK").expect("roll back");

@@ -4,12 +4,12 @@ use super::{functions, relations};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
+use crate::json::Object;
 use crate::level::Level;
 use crate::query::{self, Row};
 use crate::sqltype::RegRole;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use serde_json::json;
 
 const ROLE_NAME: &str = "SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles WHERE oid = $1";
 const LEVELS_OF: &str = "SELECT level FROM tenancy.access WHERE role_oid = $1";
@@ -130,7 +130,7 @@ fn grant_access(role: Option<RegRole>, level: Option<&str>) -> SqlResult<bool> {
     audit::record(&Entry {
         action: "access.grant",
         target: Some(&name),
-        after: Some(json!({ "level": level.name() })),
+        after: Some(Object::new().text("level", level.name()).finish()),
         ..Entry::default()
     })?;
     Ok(true)
@@ -149,7 +149,7 @@ fn revoke_access(role: Option<RegRole>) -> SqlResult<bool> {
     audit::record(&Entry {
         action: "access.revoke",
         target: Some(&name),
-        before: Some(json!({ "levels": held })),
+        before: Some(Object::new().texts("levels", held.iter().map(String::as_str)).finish()),
         ..Entry::default()
     })?;
     Ok(true)

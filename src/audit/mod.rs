@@ -2,12 +2,12 @@
 
 use crate::context;
 use crate::error::{Error, Result, SqlResult};
+use crate::json::{Jsonb, Object};
 use crate::level::Level;
 use crate::query;
-use pgrx::datum::{DatumWithOid, Interval, JsonB};
+use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
-use serde_json::{Value, json};
 use std::ffi::CStr;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Admin, "trim_audit_log")];
@@ -18,6 +18,7 @@ const INSERT: &str = "INSERT INTO tenancy.audit_log
     VALUES (session_user, $1, $2, $3, $4, $5, $6, $7)";
 const REDACT: &str =
     "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
+const NOT_NEGATIVE: &str = "SELECT $1 >= '0'::pg_catalog.interval";
 const TRIM: &str = "DELETE FROM tenancy.audit_log WHERE at < pg_catalog.now() - $1";
 
 /// What happened.
@@ -30,18 +31,18 @@ pub struct Entry<'a> {
     /// The object that it concerns, by name or id.
     pub target: Option<&'a str>,
     /// What was changed, and to what.
-    pub before: Option<Value>,
-    pub after: Option<Value>,
+    pub before: Option<Jsonb>,
+    pub after: Option<Jsonb>,
 }
 
 /// Writes `entry` to the log. The caller runs as the extension's owner.
 pub fn record(entry: &Entry) -> Result<()> {
     let principal = context::bound().map(|context| {
-        JsonB(json!({
-            "tenant_id": Uuid::from_bytes(context.tenant).to_string(),
-            "user_id": context.user.map(|user| Uuid::from_bytes(user).to_string()),
-            "source": context.source.name(),
-        }))
+        Object::new()
+            .text("tenant_id", &Uuid::from_bytes(context.tenant).to_string())
+            .optional("user_id", context.user.map(|user| Uuid::from_bytes(user).to_string()).as_deref())
+            .text("source", context.source.name())
+            .finish()
     });
     let args: [DatumWithOid; 7] = [
         outer_user_name().into(),
@@ -49,8 +50,8 @@ pub fn record(entry: &Entry) -> Result<()> {
         entry.tenant.into(),
         entry.action.into(),
         entry.target.into(),
-        entry.before.clone().map(JsonB).into(),
-        entry.after.clone().map(JsonB).into(),
+        entry.before.clone().into(),
+        entry.after.clone().into(),
     ];
     query::run(INSERT, &args).map(drop)
 }
@@ -74,8 +75,15 @@ fn outer_user_name() -> Option<String> {
 #[search_path(pg_catalog, pg_temp)]
 fn trim_audit_log(keep: default!(Option<Interval>, "'400 days'")) -> SqlResult<i64> {
     let keep = keep.ok_or(Error::Null("keep"))?;
+    if query::value::<bool>(NOT_NEGATIVE, &[keep.into()])? != Some(true) {
+        return Err(Error::invalid("the age to keep must not be negative", "").into());
+    }
     let removed = query::run(TRIM, &[keep.into()])?;
-    record(&Entry { action: "audit.trim", after: Some(json!({ "removed": removed })), ..Entry::default() })?;
+    record(&Entry {
+        action: "audit.trim",
+        after: Some(Object::new().number("removed", removed).finish()),
+        ..Entry::default()
+    })?;
     Ok(removed.cast_signed())
 }
 

@@ -7,12 +7,12 @@
 use super::relation;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult, raise};
+use crate::json;
 use crate::query;
 use crate::role;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use serde_json::json;
 
 static DEFINER_EXEMPT: GucSetting<bool> = GucSetting::<bool>::new(false);
 
@@ -52,13 +52,13 @@ pub fn view_is_exempt(view: pg_sys::Oid) -> bool {
 }
 
 /// An object that can be exempted.
-struct Object {
+struct Exempted {
     name: String,
     kind: &'static str,
 }
 
 /// Finds the view, materialised view or SECURITY DEFINER function that `text` names, in its canonical spelling.
-fn find(text: &str) -> Result<Object> {
+fn find(text: &str) -> Result<Exempted> {
     let malformed = || {
         Error::invalid(
             format!("\"{text}\" is neither a view nor a SECURITY DEFINER function"),
@@ -67,12 +67,12 @@ fn find(text: &str) -> Result<Object> {
     };
     if text.contains('(') {
         let name = query::value(FUNCTION, &[text.into()])?.ok_or_else(malformed)?;
-        return Ok(Object { name, kind: "function" });
+        return Ok(Exempted { name, kind: "function" });
     }
     let (oid, kind): (pg_sys::Oid, String) =
         query::first(VIEW, &[text.into()], |row| Ok((row.must(1)?, row.must(2)?)))?.ok_or_else(malformed)?;
     let kind = if kind == "m" { "materialized view" } else { "view" };
-    Ok(Object { name: relation::name(oid), kind })
+    Ok(Exempted { name: relation::name(oid), kind })
 }
 
 /// Exempts a view, materialised view or definer function from the back-door check.
@@ -90,7 +90,7 @@ fn allow_definer(object: Option<&str>, reason: Option<&str>) -> SqlResult<bool> 
     audit::record(&Entry {
         action: "definer.allow",
         target: Some(&object.name),
-        after: Some(json!({ "kind": object.kind, "reason": reason })),
+        after: Some(json::Object::new().text("kind", object.kind).text("reason", reason).finish()),
         ..Entry::default()
     })?;
     Ok(true)

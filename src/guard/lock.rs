@@ -53,10 +53,15 @@ pub fn admit_writer() {
     }
 }
 
-/// Waits until no transaction that has written for the tenant is left, and keeps new ones waiting until ours ends.
+/// Takes the lock alone: no transaction that has written for the tenant is left, and new ones wait until ours ends.
 pub fn take_alone(tenant: Uuid) {
+    acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, true);
+}
+
+/// Like [`take_alone`], telling the caller when there is someone to wait for.
+pub fn wait_for_writers(tenant: Uuid) {
     if acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, false) == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
         notice!("waiting for transactions that have written for tenant \"{tenant}\" to end");
-        acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, true);
+        take_alone(tenant);
     }
 }

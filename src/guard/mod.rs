@@ -3,16 +3,22 @@
 //! - [`permissions`]: an object of a role that bypasses row security opens no protected table to one that does not; a write takes
 //!   the tenant's lock and checks its state again.
 //! - [`objects`]: TRUNCATE, which row security does not see.
+//! - [`function`]: functions that run inside a referential action see their tenant only.
+//! - [`statistics`]: planning tells nothing of other tenants' values.
+//! - [`label`]: what is left of a protected table's guard when the extension is dropped.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
 //! - [`exemption`]: what an administrator has exempted by name.
 //!
 //! Roles that bypass row security themselves bypass these hooks, so that pg_dump and restores work; owners do not.
 
 mod exemption;
+mod function;
+pub mod label;
 pub mod lock;
 mod objects;
 mod permissions;
 mod relation;
+mod statistics;
 
 pub use relation::{GUARD_POLICY, ISOLATION_POLICY};
 
@@ -35,6 +41,8 @@ pub fn init() {
     exemption::init();
     permissions::init();
     objects::init();
+    function::init();
+    statistics::init();
 }
 
 /// Counts a refusal for the bound tenant and raises it.
@@ -45,7 +53,7 @@ fn refuse(error: Error) -> ! {
 }
 
 /// Whether the session's role is bound by row security; what it runs as inside a definer function does not count.
-fn session_is_guarded() -> bool {
+pub fn session_is_guarded() -> bool {
     // SAFETY: reads the session's role and looks up its attributes.
     unsafe { !pg_sys::has_bypassrls_privilege(pg_sys::GetOuterUserId()) }
 }

@@ -58,11 +58,10 @@ unsafe fn check(list: *mut pg_sys::List, report: bool) -> bool {
 /// As for [`check`].
 #[cold]
 unsafe fn is_back_door(list: *mut pg_sys::List, usage: RelationUse, effective: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups by oid.
-    unsafe {
-        if !session_is_guarded() || !pg_sys::has_bypassrls_privilege(effective) || pg_sys::InNoForceRLSOperation() {
-            return false;
-        }
+    // SAFETY: a catalog look-up by oid.
+    let bypasses = unsafe { pg_sys::has_bypassrls_privilege(effective) };
+    if !bypasses || !session_is_guarded() || raw::InNoForceRLSOperation() {
+        return false;
     }
     if !relation::is_protected(usage.relation) || exemption::function_is_exempt() || context::in_maintenance() {
         return false;

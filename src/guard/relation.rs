@@ -1,6 +1,7 @@
 //! What the guard asks of a relation. It looks at the relation itself, not at the registry, so that a table stays guarded while a
-//! restore is half done.
+//! restore is half done or when the extension is dropped.
 
+use super::label;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -9,7 +10,7 @@ pub const ISOLATION_POLICY: &str = "tenancy_isolation";
 /// The permissive policy beside it, which goes with the extension.
 pub const GUARD_POLICY: &str = "tenancy_guard";
 
-/// Whether `relation` is a protected table: row security forced, and our policy on it.
+/// Whether `relation` is a protected table: row security forced, and our policy on it or, where the extension was dropped, our label.
 pub fn is_protected(relation: pg_sys::Oid) -> bool {
     // SAFETY: the relation is locked by the statement that names it; its cache entry is released again; policy names are C strings.
     unsafe {
@@ -18,9 +19,10 @@ pub fn is_protected(relation: pg_sys::Oid) -> bool {
             return false;
         }
         let form = (*entry).rd_rel;
-        let protected = (*form).relrowsecurity && (*form).relforcerowsecurity && has_policy((*entry).rd_rsdesc);
+        let forced = (*form).relrowsecurity && (*form).relforcerowsecurity;
+        let guarded = forced && has_policy((*entry).rd_rsdesc);
         pg_sys::RelationClose(entry);
-        protected
+        guarded || forced && label::is_protected(relation)
     }
 }
 

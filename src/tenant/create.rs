@@ -1,16 +1,13 @@
 //! Creating and changing a tenant's registry row.
 
-use super::{plan, slug};
+use super::{plan, slug, text};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::json::{Jsonb, Object};
 use crate::query;
 use pgrx::Uuid;
-use pgrx::datum::JsonB;
 use pgrx::prelude::*;
-use serde_json::{Value, json};
 
-/// Characters of a name and of an external id.
-const MAX_TEXT: usize = 255;
 /// Derived slugs that are tried with a longer suffix each time before the id itself is used.
 const SUFFIX_LENGTHS: [usize; 3] = [4, 8, 32];
 
@@ -25,18 +22,7 @@ const UPDATE: &str =
 const OTHER_WITH_SLUG: &str = "SELECT true FROM tenancy.tenants WHERE slug = $2 AND id <> $1";
 const OTHER_WITH_EXTERNAL_ID: &str = "SELECT true FROM tenancy.tenants WHERE external_id = $2 AND id <> $1";
 
-fn check_text<'a>(what: &'static str, text: &'a str) -> Result<&'a str> {
-    let length = text.chars().count();
-    if text.trim().is_empty() || length > MAX_TEXT || text.chars().any(char::is_control) {
-        return Err(Error::invalid(
-            format!("{what} is empty, longer than {MAX_TEXT} characters or has control characters"),
-            "",
-        ));
-    }
-    Ok(text)
-}
-
-fn check_metadata(metadata: Value) -> Result<Value> {
+fn check_metadata(metadata: Jsonb) -> Result<Jsonb> {
     if metadata.is_object() { Ok(metadata) } else { Err(Error::invalid("metadata must be a JSON object", "")) }
 }
 
@@ -47,7 +33,7 @@ struct New<'a> {
     plan: &'a str,
     isolation: String,
     external_id: Option<&'a str>,
-    metadata: &'a Value,
+    metadata: &'a Jsonb,
 }
 
 impl New<'_> {
@@ -60,7 +46,7 @@ impl New<'_> {
             self.plan.into(),
             self.isolation.as_str().into(),
             self.external_id.into(),
-            JsonB(self.metadata.clone()).into(),
+            self.metadata.clone().into(),
         ];
         if query::run(INSERT, &args)? == 1 {
             return Ok(true);
@@ -106,16 +92,15 @@ fn create_tenant(
     slug: default!(Option<&str>, "NULL"),
     plan: default!(Option<&str>, "'free'"),
     isolation: default!(Option<&str>, "NULL"),
-    metadata: default!(Option<JsonB>, "'{}'"),
+    metadata: default!(Option<Jsonb>, "'{}'"),
     id: default!(Option<Uuid>, "gen_random_uuid()"),
     external_id: default!(Option<&str>, "NULL"),
 ) -> SqlResult<Uuid> {
-    let name = check_text("name", name.ok_or(Error::Null("name"))?)?;
+    let name = text::check_name(name.ok_or(Error::Null("name"))?)?;
     let given = slug.map(slug::check).transpose()?;
     let plan = plan.ok_or(Error::Null("plan"))?;
-    let external_id = external_id.map(|external_id| check_text("external id", external_id)).transpose()?;
-    let JsonB(metadata) = metadata.ok_or(Error::Null("metadata"))?;
-    let metadata = check_metadata(metadata)?;
+    let external_id = external_id.map(text::check_external_id).transpose()?;
+    let metadata = check_metadata(metadata.ok_or(Error::Null("metadata"))?)?;
     let id = id.ok_or(Error::Null("id"))?;
     let planned = plan::isolation_of(plan)?;
     let isolation = plan::check_isolation(isolation.unwrap_or(&planned))?.to_owned();
@@ -130,9 +115,16 @@ fn create_tenant(
         action: "tenant.create",
         tenant: Some(id),
         target: Some(&slug),
-        after: Some(json!({
-            "name": name, "slug": slug, "plan": plan, "isolation": new.isolation, "external_id": external_id, "metadata": metadata,
-        })),
+        after: Some(
+            Object::new()
+                .text("name", name)
+                .text("slug", &slug)
+                .text("plan", plan)
+                .text("isolation", &new.isolation)
+                .optional("external_id", external_id)
+                .jsonb("metadata", &metadata)
+                .finish(),
+        ),
         ..Entry::default()
     })?;
     Ok(id)
@@ -143,20 +135,24 @@ struct Fields {
     name: String,
     slug: String,
     external_id: Option<String>,
-    metadata: Value,
+    metadata: Jsonb,
 }
 
 impl Fields {
     fn read(tenant: Uuid) -> Result<Self> {
         query::returning(CURRENT, &[tenant.into()], |row| {
-            let JsonB(metadata) = row.must(4)?;
-            Ok(Self { name: row.must(1)?, slug: row.must(2)?, external_id: row.get(3)?, metadata })
+            Ok(Self { name: row.must(1)?, slug: row.must(2)?, external_id: row.get(3)?, metadata: row.must(4)? })
         })?
         .ok_or_else(|| Error::unknown_tenant(tenant))
     }
 
-    fn to_json(&self) -> Value {
-        json!({ "name": self.name, "slug": self.slug, "external_id": self.external_id, "metadata": self.metadata })
+    fn to_json(&self) -> Jsonb {
+        Object::new()
+            .text("name", &self.name)
+            .text("slug", &self.slug)
+            .optional("external_id", self.external_id.as_deref())
+            .jsonb("metadata", &self.metadata)
+            .finish()
     }
 }
 
@@ -168,13 +164,13 @@ fn update_tenant(
     name: default!(Option<&str>, "NULL"),
     slug: default!(Option<&str>, "NULL"),
     external_id: default!(Option<&str>, "NULL"),
-    metadata: default!(Option<JsonB>, "NULL"),
+    metadata: default!(Option<Jsonb>, "NULL"),
 ) -> SqlResult<Uuid> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
-    let name = name.map(|name| check_text("name", name)).transpose()?;
+    let name = name.map(text::check_name).transpose()?;
     let slug = slug.map(slug::check).transpose()?;
-    let external_id = external_id.map(|external_id| check_text("external id", external_id)).transpose()?;
-    let metadata = metadata.map(|JsonB(metadata)| check_metadata(metadata)).transpose()?;
+    let external_id = external_id.map(text::check_external_id).transpose()?;
+    let metadata = metadata.map(check_metadata).transpose()?;
 
     let before = Fields::read(tenant)?;
     let after = Fields {
@@ -198,7 +194,7 @@ fn update_tenant(
         after.name.as_str().into(),
         after.slug.as_str().into(),
         after.external_id.as_deref().into(),
-        JsonB(after.metadata.clone()).into(),
+        after.metadata.clone().into(),
     ];
     query::run(UPDATE, &args)?;
     audit::record(&Entry {

@@ -1,16 +1,16 @@
 //! The states of a tenant and the ways between them.
 
-use super::plan;
+use super::{plan, text};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
+use crate::json::Object;
 use crate::monitor;
 use crate::query;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
-use serde_json::json;
 
 const LOCK_ROW: &str =
     "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
@@ -65,7 +65,7 @@ impl Transition<'_> {
         if self.from.contains(&row.status) {
             Ok(())
         } else {
-            Err(Error::IllegalTransition { from: row.status.name().to_owned(), to: self.to.name() })
+            Err(Error::IllegalChange { state: row.status.name(), change: format!("become {}", self.to.name()) })
         }
     }
 
@@ -73,7 +73,7 @@ impl Transition<'_> {
     ///
     /// The tenant's lock comes before the row's: a writer holds the first and never waits for the second.
     fn apply(self, tenant: Uuid) -> Result<Option<TimestampWithTimeZone>> {
-        lock::take_alone(tenant);
+        lock::wait_for_writers(tenant);
         let row = lock_row(tenant)?;
         self.check(&row)?;
         let args = [tenant.into(), self.to.name().into(), self.reason.into(), self.retention.into()];
@@ -82,8 +82,8 @@ impl Transition<'_> {
             action: self.action,
             tenant: Some(tenant),
             target: Some(&row.slug),
-            before: Some(json!({ "status": row.status.name() })),
-            after: Some(json!({ "status": self.to.name(), "reason": self.reason })),
+            before: Some(Object::new().text("status", row.status.name()).finish()),
+            after: Some(Object::new().text("status", self.to.name()).optional("reason", self.reason).finish()),
         })?;
         Ok(purge_after)
     }
@@ -120,6 +120,7 @@ fn suspend_tenant(
             return Err(Error::invalid(format!("\"{other}\" is not a mode"), "Modes are blocked and read_only.").into());
         }
     };
+    let reason = reason.map(text::check_reason).transpose()?;
     let transition = Transition { action: "tenant.suspend", from, to, reason, retention: None };
     if terminate.ok_or(Error::Null("terminate"))? {
         let row = query::first(READ_ROW, &[tenant.into()], Row::from)?.ok_or_else(|| Error::unknown_tenant(tenant))?;
@@ -145,6 +146,7 @@ fn resume_tenant(tenant: Option<Uuid>) -> SqlResult<Uuid> {
 #[search_path(pg_catalog, pg_temp)]
 fn cancel_tenant(tenant: Option<Uuid>, reason: default!(Option<&str>, "NULL")) -> SqlResult<Uuid> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
+    let reason = reason.map(text::check_reason).transpose()?;
     let from = &[Status::Active, Status::ReadOnly, Status::Suspended];
     Transition { action: "tenant.cancel", from, to: Status::Cancelled, reason, retention: None }.apply(tenant)?;
     Ok(tenant)
@@ -186,7 +188,7 @@ fn change_plan(tenant: Option<Uuid>, plan: Option<&str>) -> SqlResult<Uuid> {
     let plan = plan.ok_or(Error::Null("plan"))?;
     let row = lock_row(tenant)?;
     if row.status == Status::Deleted {
-        return Err(Error::TenantClosed { tenant: tenant.to_string(), state: row.status.name().to_owned() }.into());
+        return Err(Error::IllegalChange { state: row.status.name(), change: "change its plan".to_owned() }.into());
     }
     plan::isolation_of(plan)?;
     query::run(SET_PLAN, &[tenant.into(), plan.into()])?;
@@ -194,8 +196,8 @@ fn change_plan(tenant: Option<Uuid>, plan: Option<&str>) -> SqlResult<Uuid> {
         action: "tenant.change_plan",
         tenant: Some(tenant),
         target: Some(&row.slug),
-        before: Some(json!({ "plan": row.plan })),
-        after: Some(json!({ "plan": plan })),
+        before: Some(Object::new().text("plan", &row.plan).finish()),
+        after: Some(Object::new().text("plan", plan).finish()),
     })?;
     Ok(tenant)
 }

@@ -8,6 +8,7 @@ mod lookup;
 mod plan;
 mod purge;
 mod slug;
+mod text;
 
 use crate::level::Level;
 use pgrx::prelude::*;

@@ -2,10 +2,9 @@
 
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::json::{Jsonb, Object};
 use crate::query;
-use pgrx::datum::JsonB;
 use pgrx::prelude::*;
-use serde_json::json;
 
 /// The plan that needs no creating.
 pub const FREE: &str = "free";
@@ -51,7 +50,7 @@ pub fn isolation_of(plan: &str) -> Result<String> {
 fn create_plan(
     plan: Option<&str>,
     isolation: default!(Option<&str>, "'row'"),
-    settings: default!(Option<JsonB>, "'{}'"),
+    settings: default!(Option<Jsonb>, "'{}'"),
     features: default!(Option<Vec<Option<String>>>, "'{}'"),
 ) -> SqlResult<String> {
     let plan = plan.ok_or(Error::Null("plan"))?;
@@ -66,19 +65,24 @@ fn create_plan(
         .into());
     }
     let isolation = check_isolation(isolation.ok_or(Error::Null("isolation"))?)?;
-    let JsonB(settings) = settings.ok_or(Error::Null("settings"))?;
+    let settings = settings.ok_or(Error::Null("settings"))?;
     if !settings.is_object() {
         return Err(Error::invalid("settings must be a JSON object", "").into());
     }
     let features: Vec<String> =
         features.ok_or(Error::Null("features"))?.into_iter().collect::<Option<_>>().ok_or(Error::Null("features"))?;
-    let before: Option<JsonB> = query::value(BEFORE, &[plan.into()])?;
-    let after = json!({ "plan": plan, "isolation": isolation, "settings": settings, "features": features });
-    query::run(UPSERT, &[plan.into(), isolation.into(), JsonB(settings).into(), features.into()])?;
+    let before: Option<Jsonb> = query::value(BEFORE, &[plan.into()])?;
+    let after = Object::new()
+        .text("plan", plan)
+        .text("isolation", isolation)
+        .jsonb("settings", &settings)
+        .texts("features", features.iter().map(String::as_str))
+        .finish();
+    query::run(UPSERT, &[plan.into(), isolation.into(), settings.into(), features.into()])?;
     audit::record(&Entry {
         action: if before.is_some() { "plan.update" } else { "plan.create" },
         target: Some(plan),
-        before: before.map(|JsonB(before)| before),
+        before,
         after: Some(after),
         ..Entry::default()
     })?;

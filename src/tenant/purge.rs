@@ -5,12 +5,12 @@ use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
 use crate::isolation::row::erase::{self, Erased, Eraser};
+use crate::json::Object;
 use crate::procedure::Procedure;
 use crate::query;
 use crate::role;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
-use serde_json::{Map, Value, json};
 
 const LOCK_ROW: &str =
     "SELECT status, purge_after <= pg_catalog.now(), purge_after::text, purge_started_at IS NOT NULL, slug
@@ -35,7 +35,8 @@ fn start(tenant: Uuid, force: bool) -> Result<()> {
         })?
         .ok_or_else(|| Error::unknown_tenant(tenant))?;
         if status != Status::Deleted.name() {
-            return Err(Error::IllegalTransition { from: status, to: "purged" });
+            let state = Status::from_name(&status)?.name();
+            return Err(Error::IllegalChange { state, change: "be purged: delete_tenant() comes first".to_owned() });
         }
         if begun {
             return Ok(());
@@ -48,27 +49,33 @@ fn start(tenant: Uuid, force: bool) -> Result<()> {
             action: "tenant.purge",
             tenant: Some(tenant),
             target: Some(&slug),
-            after: Some(json!({ "force": force })),
+            after: Some(Object::new().boolean("force", force).finish()),
             ..Entry::default()
         })
     })
 }
 
-/// Removes the registry row once no table has a row of the tenant, and redacts what the audit log knows of it.
-fn finish(tenant: Uuid, erased: &Erased) -> Result<()> {
+/// Removes the registry row once no table has a row of the tenant, and redacts what the audit log knows of it. False when another purge
+/// of the same tenant has done so.
+fn finish(tenant: Uuid, erased: &Erased) -> Result<bool> {
     lock::take_alone(tenant);
     erase::verify(tenant)?;
     role::as_extension_owner(|| {
-        query::run(DELETE, &[tenant.into()])?;
+        if query::run(DELETE, &[tenant.into()])? == 0 {
+            return Ok(false);
+        }
         audit::redact(tenant)?;
-        let rows: Map<String, Value> =
-            erased.iter().filter(|(_, rows)| **rows > 0).map(|(table, rows)| (table.clone(), json!(rows))).collect();
+        let rows = erased
+            .iter()
+            .filter(|(_, rows)| **rows > 0)
+            .fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {
             action: "tenant.purged",
             tenant: Some(tenant),
-            after: Some(json!({ "rows": rows })),
+            after: Some(Object::new().object("rows", rows).finish()),
             ..Entry::default()
-        })
+        })?;
+        Ok(true)
     })
 }
 
@@ -81,8 +88,12 @@ fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
         procedure.commit();
     }
     let erased = eraser.erased();
-    finish(tenant, erased)?;
+    let finished = finish(tenant, erased)?;
     procedure.commit();
+    if !finished {
+        notice!("tenant \"{tenant}\" was purged by another session");
+        return Ok(());
+    }
     for (table, rows) in erased.iter().filter(|(_, rows)| **rows > 0) {
         notice!("purged {rows} rows of tenant \"{tenant}\" from {table}");
     }

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 /// Foreign keys between protected tables whose columns leave the tenant out, with the composite key in their place.
 const FOREIGN_KEYS: &str = "SELECT pg_catalog.format('foreign key %I of %s can refer to a row of another tenant', con.conname, con.conrelid::pg_catalog.regclass),
         pg_catalog.format(
-            'ALTER TABLE %s ADD UNIQUE (%I, %s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s;',
+            'ALTER TABLE %s ADD UNIQUE (%I, %s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s; -- as a superuser, to check the rows of every tenant',
             con.confrelid::pg_catalog.regclass, target.tenant_column, parent.columns,
             con.conrelid::pg_catalog.regclass, con.conname, con.conname, source.tenant_column, child.columns,
             con.confrelid::pg_catalog.regclass, target.tenant_column, parent.columns,
@@ -36,7 +36,9 @@ const UNIQUE_KEYS: &str = "SELECT pg_catalog.format('unique key %I of %s spans a
         CASE WHEN con.oid IS NOT NULL AND NOT key.has_expression
              THEN pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s (%I, %s);', x.indrelid::pg_catalog.regclass, con.conname,
                                     con.conname, CASE con.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, p.tenant_column, key.columns)
-             ELSE pg_catalog.format('DROP INDEX %s; then create it again with %I as its first column.', i.oid::pg_catalog.regclass, p.tenant_column) END
+             ELSE pg_catalog.format('DROP INDEX %s; %s;', i.oid::pg_catalog.regclass,
+                  pg_catalog.regexp_replace(pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(i.oid), ' ON ONLY ', ' ON '),
+                      '( USING [a-z]+ \\()', pg_catalog.format('\\1%I, ', p.tenant_column))) END
     FROM pg_catalog.pg_index x
     JOIN tenancy.protected_tables p ON p.table_name = x.indrelid
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid

@@ -3,6 +3,7 @@
 use super::inspect::TenantType;
 use crate::context;
 use crate::error::{Error, Result};
+use crate::guard::lock;
 use crate::query::{self, ident};
 use crate::role;
 use pgrx::datum::DatumWithOid;
@@ -64,7 +65,7 @@ impl Leaf {
         let sql = format!("SELECT true FROM ONLY {} WHERE {} LIMIT 1", self.name, self.condition());
         context::for_maintenance(tenant, || {
             role::as_owner_of_all_rows(self.owner, || {
-                Ok(!query::column::<bool>(&sql, &[self.argument(tenant)])?.is_empty())
+                Ok(!query::current_column::<bool>(&sql, &[self.argument(tenant)])?.is_empty())
             })
         })
     }
@@ -106,7 +107,7 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
         counts.join(" UNION ALL ")
     );
     let counts: Vec<Option<i64>> =
-        context::for_maintenance(tenant, || role::as_owner(first.owner, || query::changed_column(&sql, &arguments)))?;
+        context::for_maintenance(tenant, || role::as_owner(first.owner, || query::current_column(&sql, &arguments)))?;
     let mut total = 0;
     for (leaf, count) in leaves.iter().zip(counts) {
         let count = count.unwrap_or(0).cast_unsigned();
@@ -206,8 +207,9 @@ impl Eraser {
         &self.erased
     }
 
-    /// Removes the next batch; false when there is nothing left to remove.
+    /// Removes the next batch, one session at a time; false when there is nothing left to remove.
     pub fn batch(&mut self) -> Result<bool> {
+        lock::take_alone(self.tenant);
         // Deferred constraint triggers would run at commit, with the caller's rights: make them run now, with the owner's.
         query::statement("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
         let mut budget = BATCH;

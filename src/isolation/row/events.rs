@@ -1,10 +1,12 @@
-//! Event triggers: a partition or child of a protected table is protected in the statement that makes it one; a materialised view over
-//! a protected table fails; what is dropped is forgotten.
+//! Event triggers: a partition or child of a protected table is protected in the statement that makes it one, and stays so when it is
+//! detached; a materialised view over a protected table fails; what is dropped is forgotten.
 
 use super::inspect;
 use super::matview;
 use super::protect;
-use crate::error::{Result, SqlResult};
+use crate::context;
+use crate::error::{Error, Result, SqlResult};
+use crate::guard;
 use crate::query;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -17,6 +19,32 @@ const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_in
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
     WHERE (i.inhrelid = $1 OR i.inhparent = $1)
       AND NOT EXISTS (SELECT FROM tenancy.protected_tables c WHERE c.table_name = i.inhrelid)";
+/// The tenant column may have been renamed: the policy knows which one it is.
+const UPDATE_COLUMN: &str = "UPDATE tenancy.protected_tables p SET tenant_column = a.attname
+    FROM pg_catalog.pg_policy l
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid = l.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = l.polrelid AND d.refobjsubid > 0
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = l.polrelid AND a.attnum = d.refobjsubid
+    WHERE l.polname = 'tenancy_isolation' AND p.table_name::oid = l.polrelid AND p.tenant_column <> a.attname
+      AND p.root = (SELECT root FROM tenancy.protected_tables WHERE table_name = $1)";
+const WAS_ALTERED: &str = "SELECT true FROM pg_catalog.pg_event_trigger_ddl_commands() c
+    JOIN tenancy.protected_tables p ON p.table_name::oid = c.objid
+    WHERE c.objid = $1 AND c.command_tag = 'ALTER TABLE'";
+/// What was detached is a root of its own from now on, with all that is below it.
+const UPDATE_ROOTS: &str = "WITH RECURSIVE ancestors(member, ancestor) AS (
+        SELECT p.table_name::oid, p.table_name::oid FROM tenancy.protected_tables p
+        WHERE p.root = (SELECT root FROM tenancy.protected_tables WHERE table_name = $1)
+        UNION SELECT a.member, i.inhparent FROM ancestors a
+            JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.ancestor
+            JOIN tenancy.protected_tables q ON q.table_name = i.inhparent
+    ), roots AS (
+        SELECT DISTINCT ON (member) member, ancestor FROM ancestors
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN tenancy.protected_tables q ON q.table_name = i.inhparent
+                          WHERE i.inhrelid = ancestor)
+        ORDER BY member, ancestor
+    )
+    UPDATE tenancy.protected_tables p SET root = roots.ancestor FROM roots
+    WHERE p.table_name::oid = roots.member AND p.root::oid <> roots.ancestor";
 const FORGET_TABLES: &str =
     "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
@@ -35,6 +63,21 @@ fn protect_children(changed: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// A check of existing rows (a new constraint's, a foreign key's) would see the bound tenant's only, and hold for all from then on.
+fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
+    if context::bound().is_some()
+        && guard::session_is_guarded()
+        && query::value::<bool>(WAS_ALTERED, &[relation.into()])?.is_some()
+    {
+        return Err(Error::Unprotectable(
+            "a protected table cannot be altered while a tenant is bound".to_owned(),
+            "What the statement checks would be checked for that tenant only. Alter it in a transaction of its own."
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_ddl_command_end() -> SqlResult<()> {
@@ -43,7 +86,10 @@ fn on_ddl_command_end() -> SqlResult<()> {
     }
     let changed: Vec<pg_sys::Oid> = query::rows(CHANGED, &[], |row| row.must(1))?;
     for relation in changed {
+        refuse_while_bound(relation)?;
+        query::run(UPDATE_COLUMN, &[relation.into()])?;
         protect_children(relation)?;
+        query::run(UPDATE_ROOTS, &[relation.into()])?;
         matview::refuse(relation)?;
     }
     Ok(())

@@ -43,10 +43,15 @@ impl TenantType {
 /// The tenant column as it stands.
 pub struct Column {
     pub tenant_type: TenantType,
+    /// The type without its length.
+    pub type_name: String,
     pub not_null: bool,
     /// Its default, as SQL.
     pub default: Option<String>,
 }
+
+/// The modifier of varchar(36), the shortest that holds a tenant: length and header.
+const SHORTEST_VARCHAR: i32 = 36 + 4;
 
 const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
         SELECT $1 UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN members m ON i.inhparent = m.oid
@@ -58,14 +63,18 @@ const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
 const PARENT: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
     JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE i.inhrelid = $1 AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)";
-const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated::text, a.attidentity::text,
-        pg_catalog.format_type(a.atttypid, a.atttypmod)
+const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '' OR a.attidentity <> '',
+        pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, a.attnum < 0, a.attrelid::pg_catalog.regclass::text
     FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = $1 AND a.attname = $2::name AND a.attnum > 0 AND NOT a.attisdropped";
+    WHERE a.attrelid = $1 AND a.attname = $2::name AND NOT a.attisdropped";
 const HAS_INDEX: &str = "SELECT true FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
     WHERE i.indrelid = $1 AND a.attname = $2::name AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'";
+const UNREACHABLE: &str =
+    "SELECT pg_catalog.quote_ident(n.nspname), pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = $1 AND NOT pg_catalog.has_schema_privilege(c.relowner, n.oid, 'USAGE')";
 const PERMISSIVE_POLICIES: &str = "SELECT pg_catalog.quote_ident(polname) FROM pg_catalog.pg_policy
     WHERE polrelid = $1 AND polpermissive AND polname <> 'tenancy_guard' ORDER BY polname";
 
@@ -115,29 +124,60 @@ pub fn refuse_open_parent(table: &Table) -> Result<()> {
 }
 
 /// The tenant column of `table`, None when there is no such column. Fails on a column that cannot be one.
-pub fn column(table: &Table, name: &str) -> Result<Option<Column>> {
-    type Found = (pg_sys::Oid, bool, Option<String>, String, String, String);
-    let found: Option<Found> = query::first(COLUMN, &[table.oid.into(), name.into()], |row| {
-        Ok((row.must(1)?, row.must(2)?, row.get(3)?, row.must(4)?, row.must(5)?, row.must(6)?))
+pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
+    struct Found {
+        type_oid: pg_sys::Oid,
+        not_null: bool,
+        default: Option<String>,
+        generated: bool,
+        type_name: String,
+        length: i32,
+        system: bool,
+        table: String,
+    }
+    let found = query::first(COLUMN, &[table.into(), name.into()], |row| {
+        Ok(Found {
+            type_oid: row.must(1)?,
+            not_null: row.must(2)?,
+            default: row.get(3)?,
+            generated: row.must(4)?,
+            type_name: row.must(5)?,
+            length: row.must(6)?,
+            system: row.must(7)?,
+            table: row.must(8)?,
+        })
     })?;
-    let Some((type_oid, not_null, default, generated, identity, type_name)) = found else { return Ok(None) };
-    let tenant_type = match type_oid {
-        pg_sys::UUIDOID => TenantType::Uuid,
-        pg_sys::TEXTOID | pg_sys::VARCHAROID => TenantType::Text,
-        _ => {
-            return Err(Error::invalid(
-                format!("column {} of {} has type {type_name}", query::ident(name), table.name),
-                "A tenant column is uuid or text.",
-            ));
-        }
-    };
-    if !generated.is_empty() || !identity.is_empty() {
+    let Some(found) = found else { return Ok(None) };
+    let name = format!("column {} of {}", query::ident(name), found.table);
+    if found.system || found.generated {
         return Err(Error::invalid(
-            format!("column {} of {} is generated", query::ident(name), table.name),
+            format!("{name} is a {} column", if found.system { "system" } else { "generated" }),
             "A tenant column is an ordinary column.",
         ));
     }
-    Ok(Some(Column { tenant_type, not_null, default }))
+    let tenant_type = match found.type_oid {
+        pg_sys::UUIDOID => TenantType::Uuid,
+        pg_sys::TEXTOID => TenantType::Text,
+        pg_sys::VARCHAROID if found.length < 0 || found.length >= SHORTEST_VARCHAR => TenantType::Text,
+        _ => {
+            return Err(Error::invalid(
+                format!("{name} has type {}", found.type_name),
+                "A tenant column is uuid, or text that holds one (36 characters).",
+            ));
+        }
+    };
+    Ok(Some(Column { tenant_type, type_name: found.type_name, not_null: found.not_null, default: found.default }))
+}
+
+/// Fails when the table's owner could not name it: all work on its rows is done as its owner.
+pub fn refuse_unreachable(table: &Table) -> Result<()> {
+    match query::first(UNREACHABLE, &[table.oid.into()], |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)))? {
+        None => Ok(()),
+        Some((schema, owner)) => Err(Error::Unprotectable(
+            format!("{owner}, the owner of {}, has no right to use schema {schema}", table.name),
+            format!("GRANT USAGE ON SCHEMA {schema} TO {owner};"),
+        )),
+    }
 }
 
 /// Whether an index led by the column serves every row.

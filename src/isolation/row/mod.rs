@@ -11,6 +11,7 @@ mod inspect;
 mod matview;
 mod policy;
 mod protect;
+mod status;
 
 use crate::level::Level;
 use pgrx::prelude::*;
@@ -18,6 +19,7 @@ use pgrx::prelude::*;
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "protect_table"),
     (Level::Admin, "unprotect_table"),
+    (Level::Monitor, "tenancy.is_intact"),
     (Level::Internal, "tenancy.on_ddl_command_end"),
     (Level::Internal, "tenancy.on_sql_drop"),
 ];
@@ -27,5 +29,5 @@ pub const RELATIONS: &[(Level, &str)] =
 extension_sql_file!(
     "../../../sql/isolation.sql",
     name = "isolation",
-    requires = ["tenant", "guard", protect_table, unprotect_table, on_ddl_command_end, on_sql_drop]
+    requires = ["tenant", "guard", protect_table, unprotect_table, is_intact, on_ddl_command_end, on_sql_drop]
 );

@@ -10,12 +10,12 @@ use crate::audit::{self, Entry};
 use crate::backend::BackendStatic;
 use crate::context::registry;
 use crate::error::{Error, Result, SqlResult};
+use crate::json::Object;
 use crate::query::{self, ident};
 use crate::role;
 use crate::sqltype::{Name, RegClass};
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
-use serde_json::json;
 
 const MAX_COLUMN_NAME: usize = 63;
 /// Tenant ids that are named in an error.
@@ -57,22 +57,34 @@ pub fn registered(table: pg_sys::Oid) -> Result<Option<Protection>> {
     })
 }
 
-fn lock(table: pg_sys::Oid) -> Result<()> {
-    // SAFETY: takes a lock that the transaction's end releases, before the table is looked at.
+/// Takes a lock that the transaction's end releases, before the table is looked at.
+fn lock(table: pg_sys::Oid) {
+    // SAFETY: any oid may be locked.
     unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessExclusiveLock as _) };
+}
+
+/// Fails where a snapshot from before the lock would hide rows that were committed while we waited for it.
+fn refuse_old_snapshot() -> Result<()> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::Unprotectable(
+            "a table cannot be protected in a transaction of this isolation level".to_owned(),
+            "Use READ COMMITTED: the rows must be checked as they are once the table is locked.".to_owned(),
+        ));
+    }
     Ok(())
 }
 
 /// Whether the table itself (not its children) has a row.
 fn has_rows(table: &Table) -> Result<bool> {
     let sql = format!("SELECT true FROM ONLY {} LIMIT 1", table.name);
-    role::as_owner_of_all_rows(table.owner, || Ok(!query::column::<bool>(&sql, &[])?.is_empty()))
+    role::as_owner_of_all_rows(table.owner, || Ok(!query::current_column::<bool>(&sql, &[])?.is_empty()))
 }
 
 /// The tenant column of the hierarchy's root, added when it is missing and there is no row that it would have to belong to.
 fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
     let root = &tables[0];
-    if let Some(column) = inspect::column(root, name)? {
+    if let Some(column) = inspect::column(root.oid, name)? {
         return Ok(column);
     }
     let column = ident(name);
@@ -90,13 +102,13 @@ fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
     }
     let sql = format!("ALTER TABLE {} ADD COLUMN {column} pg_catalog.uuid", root.name);
     role::as_owner(root.owner, || query::statement(&sql, &[]))?;
-    Ok(Column { tenant_type: TenantType::Uuid, not_null: false, default: None })
+    Ok(Column { tenant_type: TenantType::Uuid, type_name: "uuid".to_owned(), not_null: false, default: None })
 }
 
 /// Fails unless every row of `table` belongs to a tenant that exists.
 fn validate_rows(table: &Table, column: &str, tenant_type: TenantType) -> Result<()> {
     let sql = format!("SELECT DISTINCT {}::pg_catalog.text FROM ONLY {}", ident(column), table.name);
-    let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::column(&sql, &[]))?;
+    let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]))?;
     let mut strangers = Vec::new();
     for value in found {
         match value {
@@ -138,6 +150,7 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
 
 /// Puts the tables of a hierarchy under the guard, parents first. They are locked, and their tenant columns exist.
 pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
+    tables.iter().try_for_each(inspect::refuse_unreachable)?;
     for table in tables.iter().filter(|table| !table.partitioned) {
         validate_rows(table, &protection.column, protection.tenant_type)?;
     }
@@ -163,7 +176,7 @@ impl Drop for ResetOnDrop {
 
 fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
     let Protection { root, column, tenant_type } = protection;
-    let own = inspect::column(table, column)?
+    let own = inspect::column(table.oid, column)?
         .filter(|own| own.tenant_type == *tenant_type)
         .ok_or_else(|| Error::Internal(format!("{} lacks its tenant column", table.name)))?;
     let name = ident(column);
@@ -231,9 +244,10 @@ fn protect_table(
     if column.is_empty() || column.len() > MAX_COLUMN_NAME {
         return Err(Error::invalid("the tenant column needs a name", "").into());
     }
-    lock(oid)?;
+    refuse_old_snapshot()?;
+    lock(oid);
     for member in inspect::hierarchy(oid)? {
-        lock(member.oid)?;
+        lock(member.oid);
     }
     let tables = inspect::hierarchy(oid)?;
     let before = registered(oid)?;
@@ -247,6 +261,7 @@ fn protect_table(
         .into());
     }
     inspect::refuse_open_parent(&tables[0])?;
+    tables.iter().try_for_each(inspect::refuse_unreachable)?;
     let existing = ensure_column(&tables, &column)?;
     let root = before.as_ref().map_or(oid, |before| before.root);
     let protection = Protection { root, column, tenant_type: existing.tenant_type };
@@ -261,7 +276,9 @@ fn protect_table(
         audit::record(&Entry {
             action: "table.protect",
             target: Some(&tables[0].name),
-            after: Some(json!({ "tenant_column": protection.column, "foreign_key": foreign_key })),
+            after: Some(
+                Object::new().text("tenant_column", &protection.column).boolean("foreign_key", foreign_key).finish(),
+            ),
             ..Entry::default()
         })?;
     }
@@ -298,7 +315,7 @@ fn add_foreign_key(table: &Table, protection: &Protection) -> Result<()> {
 #[search_path(pg_catalog, pg_temp)]
 fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
     let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
-    lock(oid)?;
+    lock(oid);
     let Some(protection) = registered(oid)? else {
         inspect::hierarchy(oid)?;
         return Ok(false);
@@ -314,9 +331,9 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
     let members: Vec<(pg_sys::Oid, bool, bool)> =
         query::rows(MEMBERS, &[RegClass(oid).into()], |row| Ok((row.must(1)?, row.must(2)?, row.must(3)?)))?;
     for (member, had_row_security, had_force) in members {
-        lock(member)?;
+        lock(member);
         let table = inspect::hierarchy(member)?.swap_remove(0);
-        policy::drop(&table)?;
+        policy::remove(&table)?;
         let column = ident(&protection.column);
         let mut changes = vec![format!("ALTER COLUMN {column} DROP DEFAULT")];
         changes.extend((!had_force).then(|| "NO FORCE ROW LEVEL SECURITY".to_owned()));
@@ -327,7 +344,7 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
     audit::record(&Entry {
         action: "table.unprotect",
         target: Some(&tables[0].name),
-        before: Some(json!({ "tenant_column": protection.column })),
+        before: Some(Object::new().text("tenant_column", &protection.column).finish()),
         ..Entry::default()
     })?;
     Ok(true)

@@ -1,0 +1,482 @@
+//! What the documentation says is so: README.md's SQL runs as written, its tables agree with the catalog, and the example in the
+//! COMMENT of each function works.
+
+use harness::postgres::error::DbError;
+use harness::postgres::{NoTls, SimpleQueryMessage};
+use harness::{
+    Client, Cluster, Database, Options, PgBouncer, PoolOptions, ROLES, Server, fails, protected_table, rows, tenant,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+const README: &str = include_str!("../README.md");
+
+/// The extension's functions: schema-qualified unless they are where CREATE EXTENSION says, arguments, and who may call them.
+const FUNCTIONS: &str = "
+SELECT CASE WHEN function.pronamespace = extension.extnamespace THEN function.proname::text
+            ELSE function.pronamespace::regnamespace || '.' || function.proname END AS name,
+       function.prokind = 'p' AS is_procedure, function.proretset AS returns_rows,
+       format_type(function.prorettype, NULL) AS result,
+       coalesce(function.proargnames[1 : function.pronargs], '{}') AS arguments, function.pronargdefaults::int AS defaults,
+       obj_description(function.oid, 'pg_proc') AS comment,
+       ARRAY(SELECT role FROM unnest($1::text[]) AS role
+             WHERE has_function_privilege(role, function.oid, 'EXECUTE')) AS callers
+FROM pg_extension AS extension
+JOIN pg_depend AS member ON member.refobjid = extension.oid AND member.refclassid = 'pg_extension'::regclass
+    AND member.classid = 'pg_proc'::regclass AND member.deptype = 'e'
+JOIN pg_proc AS function ON function.oid = member.objid
+WHERE extension.extname = 'pg_tenancy'
+ORDER BY 1";
+
+const RELATIONS: &str = "
+SELECT class.relnamespace::regnamespace || '.' || class.relname AS name,
+       ARRAY(SELECT role FROM unnest($1::text[]) AS role WHERE has_table_privilege(role, class.oid, 'SELECT')) AS readers
+FROM pg_class AS class WHERE class.relnamespace = 'tenancy'::regnamespace AND class.relkind IN ('r', 'p', 'v')
+ORDER BY 1";
+
+/// A fenced block of SQL, and the role that its first line names.
+struct Block {
+    role: String,
+    steps: Vec<Step>,
+}
+
+/// A statement, and what the lines behind it say of its outcome.
+struct Step {
+    /// Of README.md, for whoever has to mend it.
+    line: usize,
+    sql: String,
+    /// The lines of a `COPY ... FROM STDIN`.
+    data: Option<String>,
+    /// `-- → value | value`
+    rows: Vec<String>,
+    /// `-- ERROR sqlstate: message`
+    error: Option<String>,
+}
+
+/// The fenced blocks of a language, each as its numbered lines without the indentation of a list.
+fn fences(language: &str) -> Vec<Vec<(usize, &'static str)>> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(&str, Vec<(usize, &str)>)> = None;
+    for (index, line) in README.lines().enumerate() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(opened), None) => open = Some((opened, Vec::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, lines))) => lines.push((index + 1, line)),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "README.md: a block is not closed");
+    blocks.into_iter().filter(|(found, _)| *found == language).map(|(_, lines)| lines).collect()
+}
+
+fn parse(lines: &[(usize, &'static str)]) -> Block {
+    let (first, heading) = lines[0];
+    let role = heading.trim().strip_prefix("-- as ");
+    let role = role.unwrap_or_else(|| panic!("README.md:{first}: a block begins with `-- as role`")).to_owned();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut sql = String::new();
+    let mut lines = lines[1..].iter();
+    while let Some(&(line, text)) = lines.next() {
+        let text = text.trim();
+        if let Some(row) = text.strip_prefix("-- →") {
+            last(&mut steps, line).rows.push(row.trim().to_owned());
+        } else if let Some(error) = text.strip_prefix("-- ERROR") {
+            last(&mut steps, line).error = Some(error.trim().to_owned());
+        } else {
+            sql.push_str(text);
+            sql.push('\n');
+            if text.split(" --").next().is_some_and(|code| code.trim_end().ends_with(';')) {
+                let sql = std::mem::take(&mut sql);
+                let data = sql.contains("FROM STDIN").then(|| copy_data(&mut lines));
+                steps.push(Step { line, sql, data, rows: Vec::new(), error: None });
+            }
+        }
+    }
+    assert!(sql.trim().is_empty(), "README.md:{first}: a statement does not end: {sql}");
+    Block { role, steps }
+}
+
+fn last(steps: &mut [Step], line: usize) -> &mut Step {
+    steps.last_mut().unwrap_or_else(|| panic!("README.md:{line}: an outcome without a statement"))
+}
+
+fn copy_data<'a>(lines: &mut impl Iterator<Item = &'a (usize, &'static str)>) -> String {
+    lines.map(|(_, text)| text.trim()).take_while(|text| *text != "\\.").map(|text| format!("{text}\n")).collect()
+}
+
+fn blocks() -> Vec<Block> {
+    fences("sql").iter().map(|lines| parse(lines)).collect()
+}
+
+/// Runs a statement; its rows as README.md writes them.
+fn attempt(client: &mut Client, step: &Step) -> Result<Vec<String>, harness::postgres::Error> {
+    if let Some(data) = &step.data {
+        let mut copy = client.copy_in(&step.sql)?;
+        copy.write_all(data.as_bytes()).expect("send the lines of COPY");
+        copy.finish()?;
+        return Ok(Vec::new());
+    }
+    let as_line = |message| match message {
+        SimpleQueryMessage::Row(row) => {
+            let values: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("")).collect();
+            Some(values.join(" | "))
+        }
+        _ => None,
+    };
+    Ok(client.simple_query(&step.sql)?.into_iter().filter_map(as_line).collect())
+}
+
+fn as_readme_writes(fault: &DbError) -> String {
+    format!("{}: {}", fault.code().code(), fault.message())
+}
+
+/// What is wrong with a step, if anything.
+fn disagreement(client: &mut Client, step: &Step) -> Option<String> {
+    let outcome = attempt(client, step);
+    let got = outcome.as_ref().err().map(|error| match error.as_db_error() {
+        Some(fault) => as_readme_writes(fault),
+        None => error.to_string(),
+    });
+    if got != step.error {
+        return Some(format!("{}error {:?}, where README.md says {:?}", step.sql, got, step.error));
+    }
+    match outcome {
+        Ok(found) if !step.rows.is_empty() && found != step.rows => {
+            Some(format!("{}rows {found:?}, where README.md says {:?}", step.sql, step.rows))
+        }
+        _ => None,
+    }
+}
+
+fn open(server: &Server, role: &str) -> Client {
+    server.config("shop", role).connect(NoTls).unwrap_or_else(|error| panic!("connect as {role}: {error}"))
+}
+
+/// A server of its own, because README.md creates roles; its blocks are run in their order in the database `shop`.
+fn run_readme(cluster: &Cluster) -> Vec<String> {
+    cluster.server().superuser().batch_execute("CREATE DATABASE shop").expect("create the database shop");
+    let mut wrong = Vec::new();
+    for block in blocks() {
+        let mut client = open(cluster.server(), &block.role);
+        for step in &block.steps {
+            let found = disagreement(&mut client, step);
+            wrong.extend(found.map(|found| format!("README.md:{}: {found}", step.line)));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_sql_of_the_readme_does_what_the_readme_says() {
+    let blocks = blocks();
+    let steps = || blocks.iter().flat_map(|block| &block.steps);
+    assert!(steps().count() >= 40, "README.md has lost its SQL, or this test no longer finds it");
+    assert!(steps().filter(|step| step.error.is_some()).count() >= 5, "README.md shows what is refused");
+    assert!(steps().filter(|step| !step.rows.is_empty()).count() >= 5, "README.md shows what is seen");
+    let wrong = run_readme(&Cluster::start(Options::new()));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The pooler's settings, and no comment behind a value: PgBouncer would take it for a part of it.
+fn pooler_settings() -> Vec<(&'static str, &'static str)> {
+    let blocks = fences("ini");
+    let lines = blocks.iter().flatten().map(|(_, line)| *line);
+    lines
+        .skip_while(|line| !line.starts_with("pool_mode"))
+        .filter(|line| !line.starts_with(';'))
+        .map(|line| line.split_once(" = ").unwrap_or_else(|| panic!("README.md: not a setting of PgBouncer: {line}")))
+        .collect()
+}
+
+#[test]
+fn the_poolers_settings_of_the_readme_carry_a_tenant_for_one_transaction() {
+    let database = Database::new("readme_pool");
+    protected_table(&database);
+    let tenant = tenant(&mut database.connect("operator"));
+    let settings = pooler_settings();
+    assert!(settings.contains(&("pool_mode", "transaction")), "{settings:?}");
+    let options = settings.iter().fold(PoolOptions::new(1), |options, (name, value)| options.set(name, value));
+    let bouncer = PgBouncer::start(&database, options);
+    let mut client = bouncer.connect("app");
+    let sql = format!("BEGIN; SELECT set_tenant('{tenant}'); INSERT INTO notes (body) VALUES ('x'); COMMIT");
+    client.batch_execute(&sql).expect("write through the pooler");
+    fails(bouncer.connect("app").batch_execute("SELECT * FROM notes"), "42501");
+}
+
+/// Code in backticks outside of fenced blocks, and the SQL of those.
+fn code() -> Vec<String> {
+    let mut fenced = false;
+    let mut found: Vec<String> = fences("sql")
+        .into_iter()
+        .flatten()
+        .map(|(_, line)| line.split(" --").next().unwrap_or("").to_owned())
+        .collect();
+    for line in README.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// The names before an opening parenthesis: `find_tenant`, `tenancy.refused`.
+fn calls(code: &str) -> impl Iterator<Item = &str> {
+    code.match_indices('(').map(|(end, _)| {
+        let is_name = |character: char| character.is_ascii_lowercase() || matches!(character, '0'..='9' | '_' | '.');
+        let start = code[..end].rfind(|character| !is_name(character)).map_or(0, |before| before + 1);
+        &code[start..end]
+    })
+}
+
+#[test]
+fn the_readme_names_no_function_that_does_not_exist() {
+    let cluster = Cluster::start(Options::new());
+    run_readme(&cluster);
+    let mut superuser = open(cluster.server(), "postgres");
+    let known: BTreeSet<String> =
+        rows(&mut superuser, "SELECT proname::text FROM pg_proc", &[]).iter().map(|row| row.get(0)).collect();
+    let code = code();
+    let unknown: BTreeSet<&str> = code
+        .iter()
+        .flat_map(|code| calls(code))
+        .filter(|name| !name.is_empty() && !known.contains(name.rsplit('.').next().unwrap_or(name)))
+        .collect();
+    assert!(unknown.is_empty(), "README.md calls what does not exist: {unknown:?}");
+}
+
+/// A member function as the catalog has it.
+struct Function {
+    name: String,
+    signature: String,
+    comment: String,
+    callers: BTreeSet<String>,
+}
+
+fn role_names() -> Vec<&'static str> {
+    ROLES.iter().map(|(role, _)| *role).collect()
+}
+
+/// `name(required [, optional]) → result`, as README.md writes it.
+fn signature(row: &harness::postgres::Row) -> String {
+    let (name, arguments, defaults): (String, Vec<String>, i32) =
+        (row.get("name"), row.get("arguments"), row.get("defaults"));
+    let required = arguments.len() - usize::try_from(defaults).expect("a count");
+    let (required, optional) = arguments.split_at(required);
+    let optional = match (required.is_empty(), optional.is_empty()) {
+        (_, true) => String::new(),
+        (true, false) => format!("[{}]", optional.join(", ")),
+        (false, false) => format!(" [, {}]", optional.join(", ")),
+    };
+    let call = format!("{name}({}{optional})", required.join(", "));
+    if row.get("is_procedure") {
+        return format!("CALL {call}");
+    }
+    let result: String = row.get("result");
+    let result = if row.get("returns_rows") { "rows".to_owned() } else { result };
+    format!("{call} → {}", result.replace("timestamp with time zone", "timestamptz"))
+}
+
+fn functions(superuser: &mut Client) -> Vec<Function> {
+    let as_function = |row: &harness::postgres::Row| Function {
+        name: row.get("name"),
+        signature: signature(row),
+        comment: row.get::<_, Option<String>>("comment").unwrap_or_default(),
+        callers: row.get::<_, Vec<String>>("callers").into_iter().collect(),
+    };
+    rows(superuser, FUNCTIONS, &[&role_names()]).iter().map(as_function).collect()
+}
+
+/// The roles of the tests that hold one of these levels, or one that includes it. `levels`: `app`, `app, operator`, `public`.
+fn holders(levels: &str) -> BTreeSet<String> {
+    let of_level = |level: &str| -> Vec<&str> {
+        match level {
+            "public" => role_names(),
+            "client" => vec!["client", "app", "admin"],
+            "app" => vec!["app", "admin"],
+            "monitor" => vec!["monitor", "operator", "admin"],
+            "operator" => vec!["operator", "admin"],
+            "admin" => vec!["admin"],
+            _ => panic!("there is no level {level}"),
+        }
+    };
+    levels
+        .split([',', ' '])
+        .filter(|level| !matches!(*level, "" | "and" | "or"))
+        .flat_map(of_level)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The tables' rows whose second cell is a level: what stands in backticks in the first cell, and the level.
+fn rows_with_levels() -> BTreeMap<&'static str, &'static str> {
+    let mut found = BTreeMap::new();
+    for line in README.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let is_level = |word: &str| matches!(word, "public" | "client" | "app" | "monitor" | "operator" | "admin");
+        if cells.len() > 2 && cells[1].split(", ").all(is_level) {
+            found.extend(cells[0].split('`').skip(1).step_by(2).map(|name| (name, cells[1])));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_states_every_functions_arguments_result_and_level() {
+    let database = Database::new("readme_functions");
+    let documented = rows_with_levels();
+    let mut wrong = Vec::new();
+    for function in functions(&mut database.superuser()).iter().filter(|function| !function.callers.is_empty()) {
+        let internal = function.name.starts_with("tenancy.");
+        match documented.get(function.signature.as_str()) {
+            Some(level) if holders(level) != function.callers => {
+                wrong.push(format!("{}: {level}, but {:?} may call it", function.signature, function.callers));
+            }
+            None if !internal => wrong.push(format!("{} has no row", function.signature)),
+            None if !README.contains(&format!("`{}()`", function.name)) => {
+                wrong.push(format!("{} is nowhere", function.name))
+            }
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "README.md:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_readme_states_who_reads_which_relation() {
+    let database = Database::new("readme_relations");
+    let documented = rows_with_levels();
+    for row in rows(&mut database.superuser(), RELATIONS, &[&role_names()]) {
+        let (name, readers): (String, Vec<String>) = (row.get("name"), row.get("readers"));
+        let level = documented.get(name.as_str()).unwrap_or_else(|| panic!("README.md does not have {name}"));
+        assert_eq!(holders(level), readers.into_iter().collect(), "{name}: README.md says {level}");
+    }
+}
+
+/// What a comment says behind `Level `.
+fn stated_level(comment: &str) -> Option<&str> {
+    comment.split_once("Level ")?.1.split('.').next()
+}
+
+#[test]
+fn every_comment_states_who_may_call_the_function() {
+    let database = Database::new("readme_levels");
+    let mut wrong = Vec::new();
+    for function in functions(&mut database.superuser()) {
+        match stated_level(&function.comment) {
+            Some(level) if holders(level) == function.callers => {}
+            None if function.comment.starts_with("Internal: ") => {}
+            stated => wrong.push(format!("{}: {stated:?}, but {:?} may call it", function.name, function.callers)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The tenant whose id the examples use.
+const EXAMPLE_TENANT: &str = "8e3f5a60-0000-4000-8000-000000000001";
+
+/// What the examples take for granted.
+fn prepare(database: &Database) {
+    database
+        .superuser()
+        .batch_execute(
+            "CREATE ROLE backend;
+            CREATE SCHEMA reports;
+            CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
+        )
+        .expect("create a role and a function");
+    database.connect("owner").batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY)").expect("create a table");
+    let tenants = format!(
+        "SELECT create_plan('pro'), create_tenant('Acme', slug => 'acme'), create_tenant('Example', id => '{EXAMPLE_TENANT}')"
+    );
+    database.connect("operator").batch_execute(&tenants).expect("create tenants");
+}
+
+/// The state that an example needs in order to do something.
+fn before(function: &str) -> &'static str {
+    match function {
+        "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))",
+        "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))",
+        "revoke_access" => "SELECT grant_access('backend', 'app')",
+        "unprotect_table" => "SELECT protect_table('public.orders')",
+        "disallow_definer" => "SELECT allow_definer('reports.totals()', 'an example')",
+        "purge_tenant" => "SELECT delete_tenant('8e3f5a60-0000-4000-8000-000000000001')",
+        "purge_expired_tenants" => "SELECT delete_tenant(find_tenant('acme'), '0')",
+        _ => "",
+    }
+}
+
+/// Runs an example as a role of its level: in a transaction that is rolled back, bound to a tenant where everyone may call the
+/// function; but by itself when it is a CALL or has a transaction of its own.
+fn run_example(
+    database: &Database,
+    function: &str,
+    level: &str,
+    example: &str,
+) -> Result<(), harness::postgres::Error> {
+    let level = level.split([',', ' ']).next().unwrap_or(level);
+    let mut client = database.connect(if level == "public" { "app" } else { level });
+    if example.starts_with("CALL") || example.starts_with("BEGIN") {
+        client.batch_execute(before(function))?;
+        // The comment leaves out what the transaction is for.
+        return client.batch_execute(&example.replace("...", "SELECT current_tenant();"));
+    }
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(before(function))?;
+    if level == "public" {
+        transaction.batch_execute(&format!("SELECT set_tenant('{EXAMPLE_TENANT}')"))?;
+    }
+    transaction.batch_execute(example)?;
+    transaction.rollback()
+}
+
+#[test]
+fn the_example_in_every_comment_runs() {
+    // A server of its own, because the examples name a role.
+    let cluster = Cluster::start(Options::new());
+    let database = cluster.database("examples");
+    prepare(&database);
+    let mut functions = functions(&mut database.superuser());
+    // Those that end transactions, and so leave something behind, come last.
+    functions.sort_by_key(|function| function.comment.contains("Example: CALL"));
+    let mut wrong = Vec::new();
+    for Function { name, comment, .. } in &functions {
+        match (comment.split_once("Example: "), stated_level(comment)) {
+            (Some((_, example)), Some(level)) => {
+                let outcome = run_example(&database, name, level, example);
+                wrong.extend(outcome.err().map(|error| format!("{name}: {example}: {error:?}")));
+            }
+            // Called by policies, triggers and views only.
+            _ if name.starts_with("tenancy.") || name == "tenancy_guard" => {}
+            _ => wrong.push(format!("{name}: no example in its comment: {comment}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// README.md: "Nothing fails open": a back door that was refused before stays shut.
+#[test]
+fn dropping_the_extension_opens_no_back_door() {
+    let database = Database::new("readme_dropped");
+    protected_table(&database);
+    let tenant = tenant(&mut database.connect("operator"));
+    let mut superuser = database.superuser();
+    superuser
+        .batch_execute(&format!(
+            "CREATE VIEW everything AS SELECT * FROM notes;
+            GRANT SELECT ON everything TO app;
+            INSERT INTO notes (tenant_id, body) VALUES ('{tenant}', 'secret')"
+        ))
+        .expect("create a view of the superuser's");
+    let mut app = database.connect("app");
+    fails(app.batch_execute("SELECT * FROM everything"), "42501");
+    superuser.batch_execute("DROP EXTENSION pg_tenancy CASCADE").expect("drop the extension");
+    let seen = app.simple_query("SELECT body FROM everything").unwrap_or_default();
+    assert!(
+        !seen.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))),
+        "the app reads every tenant's rows"
+    );
+    let rest = app.simple_query("SELECT body FROM notes").unwrap_or_default();
+    assert!(!rest.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))), "the table is open");
+}
