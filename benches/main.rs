@@ -1,1 +1,51 @@
-fn main() {}
+//! What isolation costs: each figure as a ratio to what a user would otherwise write, measured in one run on throwaway
+//! servers, in interleaved rounds. `README.md` says what each compares and how to read the table.
+
+mod figures;
+mod pgbench;
+mod report;
+mod rounds;
+mod settings;
+mod surroundings;
+mod tables;
+
+use report::Row;
+use settings::Settings;
+use std::process::ExitCode;
+
+/// A group of figures: what selects it on the command line, and what measures it.
+type Group = (&'static str, fn(&Settings) -> Vec<Row>);
+
+const GROUPS: [Group; 5] = [
+    ("rows", figures::rows::measure),
+    ("insert", figures::insert::measure),
+    ("create", figures::create::measure),
+    ("unrelated", figures::unrelated::measure),
+    ("skew", figures::skew::measure),
+];
+
+fn main() -> ExitCode {
+    let (settings, selected) = match settings::from_surroundings(&GROUPS.map(|(name, _)| name)) {
+        Ok(chosen) => chosen,
+        Err(usage) => {
+            eprintln!("{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    let before = surroundings::load();
+    let mut rows = Vec::new();
+    for (name, measure) in GROUPS {
+        if selected.contains(&name) {
+            eprintln!("measuring: {name}");
+            rows.extend(measure(&settings));
+        }
+    }
+    println!("{}", report::table(&rows));
+    println!("{}", surroundings::describe(&settings, &before));
+    let missed = rows.iter().filter(|row| row.is_met() == Some(false)).count();
+    if missed > 0 && !settings.quick {
+        println!("{missed} of the bars were missed");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -7,7 +7,7 @@ CREATE TABLE tenancy.plans (
 );
 SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
 COMMENT ON TABLE tenancy.plans IS
-    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Levels client, app, operator and admin read it.';
+    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Every level reads it.';
 
 -- The first three columns are read by position (src/context/registry.rs); slugs compare bytewise there, hence the collation.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
@@ -27,6 +27,7 @@ CREATE TABLE tenancy.tenants (
     deleted_at timestamptz,
     purge_after timestamptz,
     purge_started_at timestamptz,
+    purged_rows jsonb,
     CONSTRAINT tenants_status_check CHECK (
         CASE status WHEN 'deleted' THEN deleted_at IS NOT NULL AND purge_after IS NOT NULL
              ELSE status IN ('active', 'read_only', 'suspended', 'cancelled', 'provisioning', 'moving')
@@ -35,7 +36,7 @@ CREATE TABLE tenancy.tenants (
 CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
 COMMENT ON TABLE tenancy.tenants IS
-    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun. Levels client and app see their bound tenant, operator and admin all.';
+    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. Levels client and app see their bound tenant, operator and admin all.';
 
 ALTER TABLE tenancy.tenants ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON tenancy.tenants FOR SELECT USING (id = current_tenant_or_null());
@@ -61,9 +62,9 @@ COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text) IS
 COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS
     'Changes what is given; NULL leaves. Returns the tenant''s id. Errors: P0002, 22023, 23505 as create_tenant(). Level operator. Example: SELECT update_tenant(find_tenant(''acme''), name => ''Acme Inc.'');';
 COMMENT ON FUNCTION find_tenant(text, text) IS
-    'The id of the tenant with this slug or external id, NULL when there is none. Errors: 22023 unless exactly one is given. Level app. Example: SELECT find_tenant(''acme'');';
+    'The id of the tenant with this slug or external id, NULL when there is none. Errors: 22023 unless exactly one is given. Level app or operator. Example: SELECT find_tenant(''acme'');';
 COMMENT ON FUNCTION slug_available(text) IS
-    'Whether a slug is well-formed, not reserved and not taken. Level app. Example: SELECT slug_available(''acme'');';
+    'Whether a slug is well-formed, not reserved and not taken. Level app or operator. Example: SELECT slug_available(''acme'');';
 COMMENT ON FUNCTION suspend_tenant(uuid, text, text, boolean) IS
     'Closes a tenant (mode blocked) or makes it read-only (mode read_only). Waits for transactions that have written for it; with terminate, ends every session that serves it first. Errors: P0002; 55000 illegal from this state; 22023 unknown mode. Level operator. Example: SELECT suspend_tenant(find_tenant(''acme''), ''unpaid'', ''read_only'');';
 COMMENT ON FUNCTION resume_tenant(uuid) IS

@@ -34,6 +34,10 @@ pub enum Error {
     BypassingRole { role: String, database: String },
     /// A cursor is open that belongs to the tenant bound before.
     OpenCursor(String),
+    /// A cursor WITH HOLD is open when a tenant is bound.
+    OpenHoldableCursor(String),
+    /// The running statement uses protected tables.
+    MixingStatement,
     /// A holdable cursor would carry a tenant's rows out of its transaction.
     HoldableCursor(String),
     /// The tenant's state allows no such change: what it is, and what it cannot do.
@@ -154,6 +158,16 @@ impl Error {
                 format!("cannot change the tenant while cursor \"{name}\" is open"),
             )
             .hint("Close it first: it would go on with the rows of both tenants."),
+            Self::OpenHoldableCursor(name) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("cannot bind a tenant while cursor \"{name}\" WITH HOLD is open"),
+            )
+            .hint("Close it first: a tenant's rows must not outlive its transaction in a cursor."),
+            Self::MixingStatement => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "cannot change the tenant in a statement that uses a protected table",
+            )
+            .hint("It would go on with the rows of both tenants. Change the tenant in a statement of its own."),
             Self::HoldableCursor(name) => parts(
                 ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("cursor \"{name}\" WITH HOLD cannot outlive the tenant's transaction"),

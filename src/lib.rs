@@ -8,10 +8,12 @@ mod backend;
 mod error;
 mod extension;
 mod json;
+mod label;
 mod level;
 mod procedure;
 mod query;
 mod raw;
+mod relation;
 mod role;
 mod sqltype;
 mod version;
@@ -45,7 +47,7 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     if upgrading {
         // pg_upgrade only moves the catalogs, labels among them: no hooks, no settings, no shared memory.
-        guard::label::init();
+        label::init();
         return;
     }
     if !starting {
@@ -54,7 +56,7 @@ pub extern "C-unwind" fn _PG_init() {
     monitor::init();
     context::init();
     guard::init();
-    guard::label::init();
+    label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };
 }

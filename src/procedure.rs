@@ -35,31 +35,6 @@ impl Procedure {
             pg_sys::EnsurePortalSnapshotExists();
         }
     }
-
-    /// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned.
-    pub fn attempt<T>(&self, work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
-        // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
-        // as PL/pgSQL does for an exception block.
-        unsafe {
-            let context = pg_sys::CurrentMemoryContext;
-            let owner = pg_sys::CurrentResourceOwner;
-            pg_sys::BeginInternalSubTransaction(std::ptr::null());
-            pg_sys::MemoryContextSwitchTo(context);
-            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
-                work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
-            }))
-            .catch_others(|error| Err(message(&error)))
-            .catch_rust_panic(|error| Err(message(&error)))
-            .execute();
-            match result {
-                Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-                Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
-            }
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::CurrentResourceOwner = owner;
-            result
-        }
-    }
 }
 
 impl Drop for Procedure {
@@ -68,6 +43,31 @@ impl Drop for Procedure {
         unsafe {
             pg_sys::SPI_finish();
         }
+    }
+}
+
+/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
+    // as PL/pgSQL does for an exception block.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
+            work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
+        }))
+        .catch_others(|error| Err(message(&error)))
+        .catch_rust_panic(|error| Err(message(&error)))
+        .execute();
+        match result {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        result
     }
 }
 

@@ -29,6 +29,12 @@ pub fn rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> R
     Spi::connect(|client| client.select(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
 }
 
+/// Like [`rows`], with a snapshot of its own: sees what was committed while we waited for a lock.
+pub fn current_rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let plan = plan(sql, args)?;
+    Spi::connect_mut(|client| client.update(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
+}
+
 /// Reads the first row, if there is one.
 pub fn first<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())
@@ -79,4 +85,9 @@ impl Row<'_> {
 /// `name` as an identifier in a statement.
 pub fn ident(name: &str) -> String {
     pgrx::spi::quote_identifier(name)
+}
+
+/// `text` as a literal in a statement that takes no parameters.
+pub fn literal(text: &str) -> String {
+    pgrx::spi::quote_literal(text)
 }

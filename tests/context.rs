@@ -1310,18 +1310,15 @@ fn a_holdable_cursor_of_a_bound_transaction_is_refused_at_commit_and_gone() {
         ),
         format!("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT * FROM bound_notes('{a}')"),
     ] {
-        app.batch_execute(&script).unwrap_or_else(|error| panic!("{script}: {error}"));
-        let fault = fails(app.batch_execute("COMMIT"), "0A000");
-        assert!(fault.message().contains("cursor \"c\""), "{fault}");
-        assert!(fault.hint().is_some());
+        let fault = refused_by_the_commit(&mut app, &script, "COMMIT");
+        assert!(fault.message().contains("cursor \"c\"") && fault.hint().is_some(), "{fault}");
         assert_nothing_is_held(&mut app, b);
     }
     // In a transaction of one statement, which commits by itself, and in a prepared one, which PostgreSQL refuses.
     fails(app.batch_execute(&format!("DECLARE c CURSOR WITH HOLD FOR SELECT * FROM bound_notes('{a}')")), "0A000");
     assert_nothing_is_held(&mut app, b);
-    enter(&mut app, a);
-    app.batch_execute("DECLARE c CURSOR WITH HOLD FOR SELECT body FROM notes").expect("declare");
-    fails(app.batch_execute("PREPARE TRANSACTION 'with_hold'"), "0A000");
+    let script = format!("BEGIN; SELECT set_tenant('{a}'); DECLARE c CURSOR WITH HOLD FOR SELECT body FROM notes");
+    refused_by_the_commit(&mut app, &script, "PREPARE TRANSACTION 'with_hold'");
     assert_nothing_is_held(&mut app, b);
 }
 
@@ -1347,6 +1344,14 @@ fn a_holdable_cursor_does_not_survive_a_commit_that_fails_for_another_reason() {
     }
     app.batch_execute("ROLLBACK").expect("roll back");
     assert_nothing_is_held(&mut app, world.b);
+}
+
+/// The transaction that makes a holdable cursor is refused: when it ends or, which is as good, before.
+#[track_caller]
+fn refused_by_the_commit(app: &mut Client, script: &str, end: &str) -> harness::DbError {
+    let fault = fails(app.batch_execute(script).and_then(|()| app.batch_execute(end)), "0A000");
+    app.batch_execute("ROLLBACK").expect("roll back");
+    fault
 }
 
 /// No cursor is left in the session, whatever tenant it serves next.
@@ -1385,7 +1390,7 @@ fn a_holdable_cursor_made_in_a_later_transaction_of_a_procedure_is_refused_too()
 #[test]
 fn a_holdable_cursor_of_an_unbound_transaction_is_nobodys_business() {
     let world = World::new("hold_open");
-    let mut app = world.connect("app");
+    let (mut app, notices) = world.database.connect_with_notices("app");
     app.batch_execute("BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 3) g; COMMIT")
         .expect("hold");
     as_tenant(&mut app, world.a, |transaction| {
@@ -1393,6 +1398,7 @@ fn a_holdable_cursor_of_an_unbound_transaction_is_nobodys_business() {
         assert_eq!(column(transaction, "FETCH c"), ["1"]);
     });
     assert_eq!(column(&mut app, "FETCH ALL FROM c"), ["2", "3"]);
+    assert_eq!(notices.messages(), [""; 0]);
 }
 
 #[test]

@@ -159,11 +159,16 @@ fn other_ways_to_read_a_bypassing_owners_view_give_nothing() {
         "SELECT query_to_xml('TABLE v', true, true, '')",
         "EXPLAIN (ANALYZE) TABLE v",
         "WITH x AS (TABLE v) SELECT 1 WHERE EXISTS (TABLE x)",
+    ] {
+        house.is_back_door(statement);
+    }
+    // With nothing bound these fail for notes itself, before the view has a say.
+    for statement in [
         "SELECT 1 FROM notes WHERE EXISTS (TABLE v)",
         "MERGE INTO notes USING v ON notes.id = v.id WHEN MATCHED THEN DELETE",
         "INSERT INTO notes (body) SELECT body FROM v",
     ] {
-        house.is_back_door(statement);
+        expect_back_door(statement, &refused_as(&mut house.app, house.b, statement, "42501"));
     }
     let copy = "CREATE TABLE own.copied AS TABLE public.v";
     expect_back_door(copy, &refused_as(&mut house.app, house.b, copy, "42501"));

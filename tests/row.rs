@@ -71,17 +71,32 @@ fn protect(database: &Database, arguments: &str) -> bool {
     one(&mut database.connect("admin"), &format!("SELECT protect_table({arguments})"), &[])
 }
 
+/// Which versions of the catalogs' rows are there: the same text means that no DDL was done in between.
+fn catalogs(database: &Database) -> String {
+    const VERSIONS: &str = "
+        SELECT md5(string_agg(version, ',' ORDER BY version)) FROM (
+            SELECT 'c' || oid || ' ' || xmin AS version FROM pg_class
+            UNION ALL SELECT 'a' || attrelid || ' ' || attnum || ' ' || xmin FROM pg_attribute
+            UNION ALL SELECT 'd' || oid || ' ' || xmin FROM pg_attrdef
+            UNION ALL SELECT 'k' || oid || ' ' || xmin FROM pg_constraint
+            UNION ALL SELECT 'p' || oid || ' ' || xmin FROM pg_policy
+            UNION ALL SELECT 'i' || inhrelid || ' ' || inhparent || ' ' || xmin FROM pg_inherits
+            UNION ALL SELECT 'l' || objoid || ' ' || label FROM pg_seclabel
+            UNION ALL SELECT 'r' || table_name::oid || ' ' || xmin FROM tenancy.protected_tables) AS versions";
+    text(&mut database.superuser(), VERSIONS)
+}
+
 /// Calls protect_table as admin, which must fail and change nothing.
 #[track_caller]
 fn protect_fails(database: &Database, arguments: &str, sqlstate: &str) -> DbError {
-    let before = schema(database);
-    let protected = count(&mut database.superuser(), "tenancy.protected_tables");
+    let before = catalogs(database);
     let call = format!("SELECT protect_table({arguments})");
     let mut admin = database.connect("admin");
-    let fault = fails(admin.batch_execute(&call), sqlstate);
+    let outcome = admin.batch_execute(&call);
+    assert!(outcome.is_err(), "succeeded: {call}");
+    let fault = fails(outcome, sqlstate);
     assert_eq!(text(&mut admin, "SELECT 1"), "1", "the session lives");
-    assert_eq!(schema(database), before, "{call} changed the schema");
-    assert_eq!(count(&mut database.superuser(), "tenancy.protected_tables"), protected);
+    assert_eq!(catalogs(database), before, "{call} changed something");
     fault
 }
 
@@ -658,7 +673,7 @@ fn an_extension_in_a_schema_of_its_own_serves_owners_without_a_right_there() {
 
 /// A DBA may keep schemas to herself and give the tables in them away.
 #[test]
-fn an_owner_without_a_right_on_the_tables_schema_does_no_harm() {
+fn an_owner_without_a_right_on_the_tables_schema_is_told_the_grant() {
     let mut pair = Pair::new("row_closed");
     as_superuser(
         &pair.database,
@@ -666,6 +681,9 @@ fn an_owner_without_a_right_on_the_tables_schema_does_no_harm() {
          GRANT ALL ON closed.t, closed.bare TO app; GRANT USAGE ON SCHEMA closed TO app, admin;
          ALTER TABLE closed.t OWNER TO owner; ALTER TABLE closed.bare OWNER TO owner",
     );
+    let fault = protect_fails(&pair.database, "'closed.t'", "55000");
+    let hint = fault.hint().expect("a hint");
+    as_superuser(&pair.database, hint);
     for table in ["closed.t", "closed.bare"] {
         assert!(protect(&pair.database, &format!("'{table}'")));
         pair.write(&format!("INSERT INTO {table} (id) VALUES (1)"));
@@ -823,13 +841,13 @@ fn attaching_rows_of_no_known_tenant_is_refused() {
          CREATE TABLE nobody (id int, tenant_id uuid); INSERT INTO nobody VALUES (1, NULL)",
     );
     assert!(protect(&pair.database, "'events'"));
-    let before = schema(&pair.database);
+    let before = catalogs(&pair.database);
     // PostgreSQL itself refuses a column that may be NULL.
     for (table, sqlstate) in [("unknown", "55000"), ("nobody", "42804")] {
         let attach = format!("ALTER TABLE events ATTACH PARTITION {table} FOR VALUES FROM (1) TO (9)");
         fails(pair.database.connect("owner").batch_execute(&attach), sqlstate);
     }
-    assert_eq!(schema(&pair.database), before);
+    assert_eq!(catalogs(&pair.database), before);
 }
 
 #[test]
@@ -902,9 +920,9 @@ fn inheriting_rows_of_no_known_tenant_is_refused() {
         "CREATE TABLE strange (id bigint NOT NULL, tenant_id uuid NOT NULL, body text); \
          INSERT INTO strange VALUES (1, gen_random_uuid())",
     );
-    let before = schema(&pair.database);
+    let before = catalogs(&pair.database);
     fails(pair.database.connect("owner").batch_execute("ALTER TABLE strange INHERIT notes"), "55000");
-    assert_eq!(schema(&pair.database), before);
+    assert_eq!(catalogs(&pair.database), before);
 }
 
 #[test]
@@ -925,7 +943,7 @@ fn a_foreign_table_never_joins_a_protected_one() {
     protect_fails(&pair.database, "'events'", "22023");
     as_owner(&pair.database, "DROP FOREIGN TABLE far");
     assert!(protect(&pair.database, "'events'"));
-    let before = schema(&pair.database);
+    let before = catalogs(&pair.database);
     for statement in [
         "CREATE FOREIGN TABLE far PARTITION OF events FOR VALUES FROM (1) TO (5) SERVER nowhere",
         "ALTER TABLE events ATTACH PARTITION apart FOR VALUES FROM (1) TO (5)",
@@ -935,7 +953,7 @@ fn a_foreign_table_never_joins_a_protected_one() {
     ] {
         let mut owner = pair.database.connect("owner");
         assert!(owner.batch_execute(statement).is_err(), "succeeded: {statement}");
-        assert_eq!(schema(&pair.database), before, "{statement}");
+        assert_eq!(catalogs(&pair.database), before, "{statement}");
     }
 }
 
@@ -1327,33 +1345,71 @@ fn a_composite_foreign_key_reaches_no_other_tenant() {
     assert_eq!(column_as(&mut pair.app, pair.a, "SELECT order_id FROM lines ORDER BY 1"), ["1", "2"]);
 }
 
-/// PostgreSQL suspends FORCE while a foreign key's action runs, and the triggers that it fires run inside.
+/// PostgreSQL suspends FORCE while a foreign key's action runs, and what the owner's triggers, defaults and
+/// constraints do runs inside.
 #[test]
-fn a_trigger_fired_by_a_foreign_keys_action_sees_its_tenant_only() {
+fn what_a_foreign_keys_action_sets_off_sees_its_tenant_only() {
     let mut pair = Pair::with_notes("row_cascade");
     as_owner(
         &pair.database,
-        "CREATE TABLE orders (id int, tenant_id uuid, UNIQUE (tenant_id, id));
-         CREATE TABLE lines (order_id int, tenant_id uuid, FOREIGN KEY (tenant_id, order_id)
-             REFERENCES orders (tenant_id, id) ON DELETE CASCADE);
-         CREATE FUNCTION count_down() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN UPDATE notes SET body = 'touched'; RETURN OLD; END $$;
-         CREATE TRIGGER count_down BEFORE DELETE ON lines FOR EACH ROW EXECUTE FUNCTION count_down();
-         GRANT ALL ON orders, lines TO app",
+        "CREATE FUNCTION mark(what text) RETURNS int LANGUAGE plpgsql AS $$
+         BEGIN UPDATE notes SET body = body || what; RETURN 0; END $$;
+         CREATE FUNCTION pure(what text, int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+         BEGIN PERFORM mark(what); RETURN true; END $$;
+         CREATE FUNCTION on_row() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM mark(' by ' || TG_WHEN || TG_OP); RETURN coalesce(NEW, OLD); END $$;
+         CREATE TABLE orders (id int, tenant_id uuid, UNIQUE (tenant_id, id));
+         CREATE TABLE cascading (id int, tenant_id uuid, CHECK (pure(' by check', id)),
+             FOREIGN KEY (tenant_id, id) REFERENCES orders (tenant_id, id) ON DELETE CASCADE ON UPDATE CASCADE);
+         CREATE TABLE nulled (id int, tenant_id uuid,
+             FOREIGN KEY (tenant_id, id) REFERENCES orders (tenant_id, id) ON DELETE SET NULL (id));
+         CREATE TABLE defaulted (id int DEFAULT mark(' by default'), tenant_id uuid,
+             FOREIGN KEY (tenant_id, id) REFERENCES orders (tenant_id, id) ON DELETE SET DEFAULT (id));
+         CREATE TRIGGER b BEFORE UPDATE OR DELETE ON cascading FOR EACH ROW EXECUTE FUNCTION on_row();
+         CREATE TRIGGER a AFTER UPDATE OR DELETE ON cascading FOR EACH ROW EXECUTE FUNCTION on_row();
+         CREATE TRIGGER b BEFORE UPDATE OR DELETE ON nulled FOR EACH STATEMENT EXECUTE FUNCTION on_row();
+         CREATE INDEX ON nulled (id) WHERE pure(' by predicate', id);
+         GRANT ALL ON ALL TABLES IN SCHEMA public TO app",
     );
-    for table in ["orders", "lines"] {
+    for table in ["orders", "cascading", "nulled", "defaulted"] {
         assert!(protect(&pair.database, &format!("'{table}'")));
     }
-    pair.write("INSERT INTO orders (id) VALUES (1); INSERT INTO lines (order_id) VALUES (1)");
+    pair.write("INSERT INTO orders (id) VALUES (0), (1), (2), (3), (4)");
+    pair.write("INSERT INTO cascading (id) VALUES (1), (2); INSERT INTO nulled (id) VALUES (3)");
+    pair.write("INSERT INTO defaulted (id) VALUES (4)");
     let before = pair.notes_of_a();
-    let mut transaction = pair.app.transaction().expect("begin");
-    bind(&mut transaction, pair.b);
-    // Either it is refused or it touches B's rows; A's stay.
-    if transaction.batch_execute("DELETE FROM orders").is_ok() {
-        transaction.commit().expect("commit");
-    } else {
-        transaction.rollback().expect("roll back");
+    for (action, marks) in [
+        ("DELETE FROM orders WHERE id = 1", vec![" by BEFOREDELETE", " by AFTERDELETE"]),
+        ("UPDATE orders SET id = 20 WHERE id = 2", vec![" by BEFOREUPDATE", " by AFTERUPDATE", " by check"]),
+        ("DELETE FROM orders WHERE id = 3", vec![" by BEFOREUPDATE"]),
+        ("DELETE FROM orders WHERE id = 4", vec![" by default"]),
+    ] {
+        touched_as(&mut pair.app, pair.b, "UPDATE notes SET body = 'own'");
+        assert_eq!(touched_as(&mut pair.app, pair.b, action), 1, "{action}");
+        assert_eq!(pair.notes_of_a(), before, "{action} reached A's rows");
+        let own = column_as(&mut pair.app, pair.b, "SELECT body FROM notes").concat();
+        for mark in marks {
+            assert!(own.contains(mark), "{action} did not do its own work: {own}");
+        }
     }
+}
+
+#[test]
+fn what_a_superusers_foreign_key_sets_off_is_a_back_door() {
+    let mut pair = Pair::with_notes("row_cascade_super");
+    as_superuser(
+        &pair.database,
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN UPDATE notes SET body = 'touched'; RETURN OLD; END $$;
+         CREATE TABLE orders (id int, tenant_id uuid, UNIQUE (tenant_id, id));
+         CREATE TABLE lines (id int, tenant_id uuid,
+             FOREIGN KEY (tenant_id, id) REFERENCES orders (tenant_id, id) ON DELETE CASCADE);
+         CREATE TRIGGER b BEFORE DELETE ON lines FOR EACH ROW EXECUTE FUNCTION touch();
+         GRANT ALL ON orders, lines TO app; SELECT protect_table('orders'), protect_table('lines')",
+    );
+    pair.write("INSERT INTO orders (id) VALUES (1); INSERT INTO lines (id) VALUES (1)");
+    let before = pair.notes_of_a();
+    refused_as(&mut pair.app, pair.b, "DELETE FROM orders", "42501");
     assert_eq!(pair.notes_of_a(), before);
 }
 
@@ -1434,14 +1490,37 @@ fn leaky_functions_and_operators_see_no_other_tenants_row() {
 fn planning_through_a_bypassing_owners_view_tells_nothing() {
     let mut pair = Pair::with_notes("row_plan");
     let (mut app, notices) = leaky(&mut pair);
-    as_superuser(&pair.database, "CREATE VIEW everything AS TABLE notes; GRANT SELECT ON everything TO app");
-    for operator in ["<<<", "===", "~~~"] {
-        let query = format!("SELECT * FROM everything WHERE body OPERATOR(leaks.{operator}) 'x'");
-        for statement in [format!("EXPLAIN {query}"), query] {
-            refused_as(&mut app, pair.b, &statement, "42501");
-            let told = notices.messages();
-            let leaked = told.iter().any(|message| message.contains(&pair.a.to_string()));
-            assert!(!leaked, "{statement}: {told:?}");
+    as_superuser(
+        &pair.database,
+        "CREATE VIEW everything AS SELECT *, lower(body) AS low FROM notes; GRANT SELECT ON everything TO app;
+         CREATE INDEX ON notes (lower(body)); CREATE STATISTICS pairs (mcv) ON tenant_id, body FROM notes;
+         CREATE STATISTICS expressions (mcv) ON lower(body), (id % 2) FROM notes; ANALYZE notes",
+    );
+    let leaks =
+        "NAME OPERATOR(leaks.<<<) 'x'|NAME OPERATOR(leaks.===) 'x'|NAME OPERATOR(leaks.~~~) 'x'|leaks.tell(NAME)";
+    let joins = " OR n.NAME OPERATOR(leaks.===) 'x'";
+    for column in ["body", "low", "tenant_id::text"] {
+        for leak in leaks.split('|') {
+            let leak = leak.replace("NAME", column);
+            for query in [
+                format!("SELECT * FROM everything WHERE {leak}"),
+                format!("SELECT * FROM everything WHERE {leak} AND tenant_id = '{}'", pair.a),
+                format!("SELECT * FROM everything WHERE {leak} AND id % 2 = 0"),
+                format!(
+                    "SELECT * FROM everything n WHERE tenant_id = '{}' AND (id = 0{})",
+                    pair.a,
+                    joins.replace("NAME", column)
+                ),
+                format!("SELECT * FROM everything n JOIN everything m ON n.{column} OPERATOR(leaks.===) m.{column}"),
+                format!("SELECT {column}, count(*) FROM everything WHERE {leak} GROUP BY 1"),
+            ] {
+                for statement in [format!("EXPLAIN {query}"), query] {
+                    refused_as(&mut app, pair.b, &statement, "42501");
+                    let told = notices.messages();
+                    let leaked = told.iter().any(|message| message.contains(&pair.a.to_string()));
+                    assert!(!leaked, "{statement}: {told:?}");
+                }
+            }
         }
     }
 }

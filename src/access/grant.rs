@@ -16,20 +16,36 @@ const LEVELS_OF: &str = "SELECT level FROM tenancy.access WHERE role_oid = $1";
 
 /// What lets a role step around a level, and the statement that takes it away. `$1` is the role, `$2` whether the level is client.
 ///
-/// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says.
-const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid) AS (
-        SELECT member, roleid FROM pg_catalog.pg_auth_members
-        UNION ALL SELECT datdba, 'pg_database_owner'::pg_catalog.regrole::oid
+/// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says. `via` is the
+/// role's own membership through which it reaches another; the one that no REVOKE ends is the database owner's, in pg_database_owner.
+const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
+        SELECT member, roleid, true FROM pg_catalog.pg_auth_members
+        UNION ALL SELECT datdba, 'pg_database_owner'::pg_catalog.regrole::oid, false
             FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
-    ), closure(oid) AS (
-        SELECT $1 UNION SELECT m.roleid FROM memberships m JOIN closure c ON m.member = c.oid
+    ), closure(oid, via, granted) AS (
+        SELECT $1, NULL::oid, true
+        UNION SELECT m.roleid, coalesce(c.via, m.roleid), CASE WHEN c.via IS NULL THEN m.granted ELSE c.granted END
+            FROM memberships m JOIN closure c ON m.member = c.oid
     ), roles AS (
-        SELECT r.*, pg_catalog.quote_ident(r.rolname) AS name, r.oid = $1 AS is_self,
-               (SELECT pg_catalog.quote_ident(s.rolname) FROM pg_catalog.pg_roles s WHERE s.oid = $1) AS subject
-        FROM closure JOIN pg_catalog.pg_roles r USING (oid)
+        SELECT r.*, pg_catalog.quote_ident(r.rolname) AS name, via IS NULL AS is_self, pg_catalog.quote_ident(s.rolname) AS subject,
+               CASE WHEN via IS NULL THEN NULL
+                    WHEN granted THEN pg_catalog.format('REVOKE %s FROM %I;', via::pg_catalog.regrole, s.rolname)
+                    ELSE pg_catalog.format('ALTER DATABASE %I OWNER TO another_role;', pg_catalog.current_database()) END AS leave
+        FROM closure JOIN pg_catalog.pg_roles r USING (oid) JOIN pg_catalog.pg_roles s ON s.oid = $1
+    ), grants(privilege, object, grantee, owner, client_only) AS (
+        SELECT a.privilege_type, pg_catalog.format('DATABASE %I', d.datname), a.grantee, d.datdba, true
+        FROM pg_catalog.pg_database d, pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+        WHERE d.datname = pg_catalog.current_database() AND a.privilege_type IN ('TEMPORARY', 'CREATE')
+        UNION ALL
+        SELECT a.privilege_type, pg_catalog.format('SCHEMA %I', n.nspname), a.grantee, n.nspowner, true
+        FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND a.privilege_type = 'CREATE'
+        UNION ALL
+        SELECT a.privilege_type, 'PARAMETER ' || p.parname, a.grantee, 0, false
+        FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) a
+        WHERE p.parname LIKE 'tenancy.%' AND a.privilege_type = 'SET'
     )
-    SELECT CASE WHEN is_self THEN 'it ' ELSE 'it is a member of ' || name || ', which ' END || reason,
-           CASE WHEN is_self THEN remedy ELSE pg_catalog.format('REVOKE %s FROM %s;', name, subject) END
+    SELECT DISTINCT CASE WHEN is_self THEN 'it ' ELSE 'it is a member of ' || name || ', which ' END || reason, coalesce(leave, remedy)
     FROM roles, LATERAL (VALUES
         (rolsuper, 'is a superuser', pg_catalog.format('ALTER ROLE %s NOSUPERUSER;', name)),
         (rolbypassrls, 'has BYPASSRLS', pg_catalog.format('ALTER ROLE %s NOBYPASSRLS;', name)),
@@ -39,25 +55,23 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid) AS (
     ) AS attribute (holds, reason, remedy)
     WHERE holds
     UNION ALL
-    SELECT pg_catalog.format('it %s protected table %s', CASE WHEN is_self THEN 'owns' ELSE 'is a member of ' || name || ', the owner of' END, c.oid::pg_catalog.regclass),
-           CASE WHEN is_self THEN pg_catalog.format('ALTER TABLE %s OWNER TO another_role;', c.oid::pg_catalog.regclass)
-                ELSE pg_catalog.format('REVOKE %s FROM %s;', name, subject) END
+    SELECT DISTINCT CASE WHEN is_self THEN 'it owns' ELSE 'it is a member of ' || name || ', which owns' END || ' protected table '
+               || c.oid::pg_catalog.regclass::text,
+           coalesce(leave, pg_catalog.format('ALTER TABLE %s OWNER TO another_role;', c.oid::pg_catalog.regclass))
     FROM roles JOIN pg_catalog.pg_class c ON c.relowner = roles.oid
     WHERE c.oid IN (SELECT table_name::oid FROM tenancy.protected_tables)
     UNION ALL
-    SELECT pg_catalog.format('it may set %I', parname), pg_catalog.format('REVOKE ALL ON PARAMETER %s FROM PUBLIC, %s;', parname, subject)
-    FROM roles, pg_catalog.pg_parameter_acl
-    WHERE is_self AND NOT rolsuper AND parname LIKE 'tenancy.%' AND pg_catalog.has_parameter_privilege($1, parname, 'SET')
+    SELECT DISTINCT pg_catalog.format('%s %s on %s', CASE WHEN grantee = 0 THEN 'everyone has' WHEN is_self THEN 'it has'
+                                                     ELSE 'it is a member of ' || name || ', which has' END, privilege, object),
+           CASE WHEN grantee = 0 THEN pg_catalog.format('REVOKE %s ON %s FROM PUBLIC;', privilege, object)
+                WHEN is_self AND owner = roles.oid THEN pg_catalog.format('ALTER %s OWNER TO another_role;', object)
+                ELSE coalesce(leave, pg_catalog.format('REVOKE %s ON %s FROM %s;', privilege, object, name)) END
+    FROM grants JOIN roles ON grantee = roles.oid OR grantee = 0 AND is_self
+    WHERE ($2 OR NOT client_only) AND NOT rolsuper
     UNION ALL
-    SELECT 'it may create temporary tables, which a pooled session keeps for the next tenant',
-           pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %s;', pg_catalog.current_database(), subject)
-    FROM roles WHERE is_self AND $2 AND pg_catalog.has_database_privilege($1, pg_catalog.current_database(), 'TEMPORARY')
-    UNION ALL
-    SELECT pg_catalog.format('it may create objects in schema %I', n.nspname),
-           pg_catalog.format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %s;', n.nspname, subject)
-    FROM roles, pg_catalog.pg_namespace n
-    WHERE is_self AND $2 AND n.nspname !~ '^pg_' AND pg_catalog.has_schema_privilege($1, n.oid, 'CREATE')
-      AND NOT rolsuper";
+    SELECT DISTINCT pg_catalog.format('it is a member of %s, which has level %s', name, a.level), leave
+    FROM roles JOIN tenancy.access a ON a.role_oid = roles.oid
+    WHERE $2 AND NOT is_self AND a.level <> 'client'";
 
 /// Roles that hold client or app.
 const HOLDERS: &str = "SELECT role_oid, level FROM tenancy.access WHERE level IN ('client', 'app') AND role_oid <> 0";

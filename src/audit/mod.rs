@@ -18,6 +18,7 @@ const INSERT: &str = "INSERT INTO tenancy.audit_log
     VALUES (session_user, $1, $2, $3, $4, $5, $6, $7)";
 const REDACT: &str =
     "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
+const REDACT_PRINCIPAL: &str = "UPDATE tenancy.audit_log SET principal = NULL WHERE principal ->> 'tenant_id' = $1";
 const NOT_NEGATIVE: &str = "SELECT $1 >= '0'::pg_catalog.interval";
 const TRIM: &str = "DELETE FROM tenancy.audit_log WHERE at < pg_catalog.now() - $1";
 
@@ -58,7 +59,8 @@ pub fn record(entry: &Entry) -> Result<()> {
 
 /// Takes everything out of the tenant's rows that could tell of people: what stays is which action was taken when, and by which role.
 pub fn redact(tenant: Uuid) -> Result<()> {
-    query::run(REDACT, &[tenant.into()]).map(drop)
+    query::run(REDACT, &[tenant.into()])?;
+    query::run(REDACT_PRINCIPAL, &[tenant.to_string().into()]).map(drop)
 }
 
 /// The role that called, whatever definer functions it came through.

@@ -2,7 +2,7 @@
 
 use super::registry::{self, Status, Tenant};
 use super::state::{self, Context, FIRST, Source};
-use super::{cursors, setting};
+use super::{cursors, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
 use crate::version;
@@ -32,15 +32,17 @@ pub fn bind(tenant: Option<Tenant>, asked: &str, user: Option<Uuid>, source: Sou
 fn admit(tenant: &Tenant, source: Source) -> Result<()> {
     refuse_bypassing_role()?;
     tenant.admit(false)?;
-    match state::first_of_transaction() {
-        Some(first) if first != *tenant.id.as_bytes() => {
-            if source != Source::Rebind && !setting::allow_rebind() {
-                return Err(Error::AlreadyBound);
-            }
-            cursors::refuse_open()
-        }
-        _ => Ok(()),
+    cursors::refuse_holdable()?;
+    let other = |bound: Option<[u8; 16]>| bound.is_some_and(|bound| bound != *tenant.id.as_bytes());
+    let differs_from_first = other(state::first_of_transaction());
+    if differs_from_first && source != Source::Rebind && !setting::allow_rebind() {
+        return Err(Error::AlreadyBound);
     }
+    if differs_from_first || other(state::bound().map(|context| context.tenant)) {
+        cursors::refuse_open()?;
+        statement::refuse_mixing()?;
+    }
+    Ok(())
 }
 
 /// A role that bypasses row security would see every tenant whatever it binds.

@@ -73,7 +73,7 @@ fn refuse_row(tenant: Option<&str>) -> SqlResult<bool> {
 }
 
 /// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that sql/context.sql creates. These run
-/// once per row, so they take no detour through an argument wrapper and return pointers into the backend's static.
+/// once per row, so they take no detour through an argument wrapper.
 macro_rules! raw_function {
     ($(#[$doc:meta])* $name:ident, $info:ident, $body:expr) => {
         #[unsafe(no_mangle)]
@@ -104,30 +104,72 @@ extern "C-unwind" fn raise_unbound() -> pg_sys::Datum {
     raise(Error::Unbound)
 }
 
+/// A copy of a value that outlives the binding it was read under: kept with the calling expression, made anew after each change, never
+/// overwritten, since some callers (PL/pgSQL's CALL) keep the pointer.
+#[repr(C)]
+struct Kept<T> {
+    generation: u64,
+    value: T,
+}
+
+/// The datum of `value`: the expression's own copy if it has one of this generation.
+///
+/// # Safety
+/// `fcinfo` is a valid call record, and every call with its `flinfo` asks for the same type.
+#[inline(always)]
+unsafe fn kept<T: Copy>(fcinfo: pg_sys::FunctionCallInfo, value: &T) -> pg_sys::Datum {
+    // SAFETY: fn_extra is null or what keep put there.
+    unsafe {
+        let info = (*fcinfo).flinfo;
+        let copy = if info.is_null() { std::ptr::null() } else { (*info).fn_extra.cast::<Kept<T>>().cast_const() };
+        if !copy.is_null() && (*copy).generation == (*STATE.as_ptr()).generation {
+            return pg_sys::Datum::from(&raw const (*copy).value);
+        }
+        keep(info, value)
+    }
+}
+
+/// # Safety
+/// As for [`kept`].
+#[cold]
+#[inline(never)]
+unsafe fn keep<T: Copy>(info: *mut pg_sys::FmgrInfo, value: &T) -> pg_sys::Datum {
+    // SAFETY: the copy is allocated where the expression lives, or where the caller's results go, with the alignment of palloc.
+    unsafe {
+        let context = if info.is_null() { pg_sys::CurrentMemoryContext } else { (*info).fn_mcxt };
+        let copy = pg_sys::MemoryContextAlloc(context, size_of::<Kept<T>>()).cast::<Kept<T>>();
+        copy.write(Kept { generation: (*STATE.as_ptr()).generation, value: *value });
+        if !info.is_null() {
+            (*info).fn_extra = copy.cast();
+        }
+        pg_sys::Datum::from(&raw const (*copy).value)
+    }
+}
+
 raw_function! {
     /// The guard: the bound tenant, or an error.
-    pg_tenancy_current_tenant, pg_finfo_pg_tenancy_current_tenant, |_| {
+    pg_tenancy_current_tenant, pg_finfo_pg_tenancy_current_tenant, |fcinfo| {
         let state = STATE.as_ptr();
-        // SAFETY: the static lives as long as the backend, and callers copy a by-reference datum that they keep.
+        // SAFETY: PostgreSQL passes a valid call record, and the state is this backend's.
         unsafe {
             if !(*state).bound {
                 return raise_unbound();
             }
-            pg_sys::Datum::from(&raw const (*state).context.tenant)
+            kept(fcinfo, &(*state).context.tenant)
         }
     }
 }
 
 raw_function! {
     /// The guard for tenant columns of type text.
-    pg_tenancy_current_tenant_text, pg_finfo_pg_tenancy_current_tenant_text, |_| {
+    pg_tenancy_current_tenant_text, pg_finfo_pg_tenancy_current_tenant_text, |fcinfo| {
         let state = STATE.as_ptr();
-        // SAFETY: as for pg_tenancy_current_tenant; the static is a text datum.
+        // SAFETY: as for pg_tenancy_current_tenant.
         unsafe {
             if !(*state).bound {
                 return raise_unbound();
             }
-            pg_sys::Datum::from(&raw const (*state).text)
+            kept(fcinfo, &(*state).text)
         }
     }
 }
@@ -138,8 +180,11 @@ raw_function! {
         let state = STATE.as_ptr();
         // SAFETY: as for pg_tenancy_current_tenant.
         unsafe {
-            (*fcinfo).isnull = !(*state).bound;
-            pg_sys::Datum::from(&raw const (*state).context.tenant)
+            if !(*state).bound {
+                (*fcinfo).isnull = true;
+                return pg_sys::Datum::null();
+            }
+            kept(fcinfo, &(*state).context.tenant)
         }
     }
 }
@@ -151,7 +196,7 @@ raw_function! {
         // SAFETY: as for pg_tenancy_current_tenant.
         unsafe {
             match &(*state).context.user {
-                Some(user) if (*state).bound => pg_sys::Datum::from(&raw const *user),
+                Some(user) if (*state).bound => kept(fcinfo, user),
                 _ => {
                     (*fcinfo).isnull = true;
                     pg_sys::Datum::null()

@@ -2,7 +2,7 @@
 //!
 //! The context is one GUC, `tenancy.context`, that only this module can set ([`setting`]); PostgreSQL gives it the life of a
 //! transaction, undoes it with a savepoint and hands it to parallel workers. Its parsed form is a static ([`state`]) that the
-//! guard function [`functions::current_tenant`] returns a pointer to.
+//! guard function `current_tenant()` reads ([`functions`]).
 
 mod bind;
 mod cursors;
@@ -10,6 +10,7 @@ mod functions;
 pub mod registry;
 mod setting;
 mod state;
+mod statement;
 
 pub use bind::for_maintenance;
 pub use state::{bound, in_maintenance};

@@ -76,9 +76,11 @@ pub struct TenantText {
     characters: [u8; 36],
 }
 
-/// The static that `current_tenant()` and its kin point at.
+/// What `current_tenant()` and its kin read.
 pub struct State {
     pub bound: bool,
+    /// Counts the bindings, so that a reader knows when its copy is old.
+    pub generation: u64,
     pub context: Context,
     pub text: TenantText,
 }
@@ -86,7 +88,8 @@ pub struct State {
 const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant };
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
-pub static STATE: BackendStatic<State> = BackendStatic::new(State { bound: false, context: NOBODY, text: EMPTY_TEXT });
+pub static STATE: BackendStatic<State> =
+    BackendStatic::new(State { bound: false, generation: 0, context: NOBODY, text: EMPTY_TEXT });
 
 /// The tenant that this transaction bound first, remembered outside the setting, so that neither a savepoint rollback nor
 /// RESET ALL makes room for another one.
@@ -125,7 +128,9 @@ pub fn assign(context: Option<Context>) {
     // SAFETY: SET_VARSIZE of a 4-byte header, written in the machine's byte order as varatt.h has it.
     unsafe { pgrx::varlena::set_varsize_4b((&raw mut text).cast(), 4 + 36) };
     text.characters.copy_from_slice(format_uuid(&context.tenant).as_bytes());
-    STATE.set(State { bound: true, context, text });
+    // SAFETY: one thread.
+    let generation = unsafe { (*STATE.as_ptr()).generation } + 1;
+    STATE.set(State { bound: true, generation, context, text });
     // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {

@@ -5,7 +5,6 @@
 //! - [`objects`]: TRUNCATE, which row security does not see.
 //! - [`function`]: functions that run inside a referential action see their tenant only.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
-//! - [`label`]: what is left of a protected table's guard when the extension is dropped.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
 //! - [`exemption`]: what an administrator has exempted by name.
 //!
@@ -13,14 +12,10 @@
 
 mod exemption;
 mod function;
-pub mod label;
 pub mod lock;
 mod objects;
 mod permissions;
-mod relation;
 mod statistics;
-
-pub use relation::{GUARD_POLICY, ISOLATION_POLICY};
 
 use crate::context;
 use crate::error::{Error, raise};

@@ -1,8 +1,9 @@
 //! Access to objects that no permission check of the executor sees.
 
-use super::{exemption, refuse, relation, session_is_guarded};
+use super::{exemption, refuse, session_is_guarded};
 use crate::backend::BackendStatic;
 use crate::error::Error;
+use crate::relation;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{c_int, c_void};
 

@@ -1,10 +1,12 @@
 //! The executor's permission check, which every query, COPY and prepared plan passes each time it starts.
 
-use super::{exemption, lock, refuse, relation, session_is_guarded};
+use super::{exemption, lock, refuse, session_is_guarded};
 use crate::backend::BackendStatic;
 use crate::context;
 use crate::error::Error;
+use crate::label;
 use crate::raw;
+use crate::relation;
 use crate::version::{RelationUse, check_perms_hook, relation_uses};
 use pgrx::pg_sys;
 
@@ -72,7 +74,7 @@ unsafe fn is_back_door(list: *mut pg_sys::List, usage: RelationUse, effective: p
     for other in unsafe { relation_uses(list) } {
         if matches!(relation::kind_and_owner(other.relation), Some((b'v', owner)) if owner == effective) {
             views += 1;
-            if !exemption::view_is_exempt(other.relation) {
+            if !label::is_exempt(other.relation) {
                 return true;
             }
         }

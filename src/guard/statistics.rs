@@ -2,9 +2,10 @@
 //! which may be a user's, before the permission check refuses a statement that comes through a bypassing owner's view. So a guarded
 //! session plans such a statement without them. Where row security applies, PostgreSQL itself asks for leakproof operators.
 
-use super::{relation, session_is_guarded};
+use super::session_is_guarded;
 use crate::backend::BackendStatic;
 use crate::raw;
+use crate::relation;
 use pgrx::{pg_guard, pg_sys};
 
 static PREVIOUS_RELATION: BackendStatic<pg_sys::get_relation_stats_hook_type> = BackendStatic::new(None);

@@ -15,7 +15,7 @@ const INSERT: &str = "INSERT INTO tenancy.tenants (id, slug, name, plan, isolati
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
 const TAKEN: &str = "SELECT id = $1, slug = $2, external_id = $3 FROM tenancy.tenants
     WHERE id = $1 OR slug = $2 OR external_id = $3 ORDER BY id = $1 DESC, slug = $2 DESC LIMIT 1";
-const CURRENT: &str = "SELECT name, slug, external_id, metadata FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
+const CURRENT: &str = "SELECT name, slug, external_id, metadata FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
 const UPDATE: &str =
     "UPDATE tenancy.tenants SET name = $2, slug = $3, external_id = $4, metadata = $5, updated_at = pg_catalog.now()
     WHERE id = $1";

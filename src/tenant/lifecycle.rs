@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
 const LOCK_ROW: &str =
-    "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
+    "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
 const READ_ROW: &str = "SELECT status, slug, purge_started_at IS NOT NULL, plan FROM tenancy.tenants WHERE id = $1";
 const SET_STATUS: &str = "UPDATE tenancy.tenants
     SET status = $2, status_reason = $3, status_since = pg_catalog.now(), updated_at = pg_catalog.now(),

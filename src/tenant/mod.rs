@@ -34,7 +34,7 @@ pub const RELATIONS: &[(Level, &str)] = &[
     (Level::Client, "tenancy.tenants"),
     (Level::Operator, "tenancy.tenants"),
     (Level::Client, "tenancy.plans"),
-    (Level::Operator, "tenancy.plans"),
+    (Level::Monitor, "tenancy.plans"),
     (Level::Operator, "tenancy.tenant_overview"),
 ];
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
 use crate::isolation::row::erase::{self, Erased, Eraser};
 use crate::json::Object;
-use crate::procedure::Procedure;
+use crate::procedure::{self, Procedure};
 use crate::query;
 use crate::role;
 use pgrx::prelude::*;
@@ -16,6 +16,14 @@ const LOCK_ROW: &str =
     "SELECT status, purge_after <= pg_catalog.now(), purge_after::text, purge_started_at IS NOT NULL, slug
     FROM tenancy.tenants WHERE id = $1 FOR UPDATE";
 const MARK: &str = "UPDATE tenancy.tenants SET purge_started_at = pg_catalog.now() WHERE id = $1";
+const ADD_ROWS: &str = "UPDATE tenancy.tenants SET purged_rows = (
+        SELECT pg_catalog.jsonb_object_agg(name, rows) FROM (
+            SELECT name, pg_catalog.sum(rows::bigint) AS rows
+            FROM (SELECT * FROM pg_catalog.jsonb_each_text(coalesce(purged_rows, '{}'))
+                  UNION ALL SELECT * FROM pg_catalog.jsonb_each_text($2)) AS counts (name, rows)
+            GROUP BY name) AS sums)
+    WHERE id = $1";
+const ROWS: &str = "SELECT c.key, c.value::bigint FROM tenancy.tenants t, pg_catalog.jsonb_each_text(t.purged_rows) c WHERE t.id = $1 ORDER BY c.key";
 const DELETE: &str = "DELETE FROM tenancy.tenants WHERE id = $1";
 const EXPIRED: &str = "SELECT id FROM tenancy.tenants
     WHERE status = 'deleted' AND (purge_after <= pg_catalog.now() OR purge_started_at IS NOT NULL) ORDER BY purge_after, id";
@@ -55,28 +63,58 @@ fn start(tenant: Uuid, force: bool) -> Result<()> {
     })
 }
 
-/// Removes the registry row once no table has a row of the tenant, and redacts what the audit log knows of it. False when another purge
-/// of the same tenant has done so.
-fn finish(tenant: Uuid, erased: &Erased) -> Result<bool> {
+/// Adds what a batch removed to the tenant's row, in the batch's own transaction.
+fn add_rows(tenant: Uuid, erased: &Erased) -> Result<()> {
+    if erased.is_empty() {
+        return Ok(());
+    }
+    let counts = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows)).finish();
+    role::as_extension_owner(|| query::run(ADD_ROWS, &[tenant.into(), counts.into()]).map(drop))
+}
+
+/// Removes the next batch; false when there is nothing left to remove.
+fn batch(eraser: &mut Eraser) -> Result<bool> {
+    lock::take_alone(eraser.tenant());
+    let (more, erased) = eraser.batch()?;
+    add_rows(eraser.tenant(), &erased)?;
+    Ok(more)
+}
+
+/// Removes the registry row once no table has a row of the tenant, and redacts what the audit log knows of it. Returns what was
+/// removed of each table, or None when another session has finished the purge.
+fn finish(tenant: Uuid) -> Result<Option<Erased>> {
     lock::take_alone(tenant);
     erase::verify(tenant)?;
     role::as_extension_owner(|| {
+        let erased: Erased =
+            query::current_rows(ROWS, &[tenant.into()], |row| Ok((row.must(1)?, row.must::<i64>(2)?.cast_unsigned())))?
+                .into_iter()
+                .collect();
         if query::run(DELETE, &[tenant.into()])? == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         audit::redact(tenant)?;
-        let rows = erased
-            .iter()
-            .filter(|(_, rows)| **rows > 0)
-            .fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
+        let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {
             action: "tenant.purged",
             tenant: Some(tenant),
             after: Some(Object::new().object("rows", rows).finish()),
             ..Entry::default()
         })?;
-        Ok(true)
+        Ok(Some(erased))
     })
+}
+
+/// Tells what was removed.
+fn report(tenant: Uuid, erased: Option<Erased>) {
+    let Some(erased) = erased else {
+        notice!("tenant \"{tenant}\" was purged by another session");
+        return;
+    };
+    for (table, rows) in &erased {
+        notice!("purged {rows} rows of tenant \"{tenant}\" from {table}");
+    }
+    notice!("purged tenant \"{tenant}\"");
 }
 
 /// Purges one tenant, committing after each batch.
@@ -84,20 +122,13 @@ fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
     start(tenant, force)?;
     procedure.commit();
     let mut eraser = Eraser::new(tenant)?;
-    while eraser.batch()? {
+    while batch(&mut eraser)? {
         procedure.commit();
     }
-    let erased = eraser.erased();
-    let finished = finish(tenant, erased)?;
     procedure.commit();
-    if !finished {
-        notice!("tenant \"{tenant}\" was purged by another session");
-        return Ok(());
-    }
-    for (table, rows) in erased.iter().filter(|(_, rows)| **rows > 0) {
-        notice!("purged {rows} rows of tenant \"{tenant}\" from {table}");
-    }
-    notice!("purged tenant \"{tenant}\"");
+    let erased = finish(tenant)?;
+    procedure.commit();
+    report(tenant, erased);
     Ok(())
 }
 
@@ -128,13 +159,13 @@ fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 
 /// Purges one tenant so that its failure stays its own: every step that can fail runs in a subtransaction.
 fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
-    procedure.attempt(|| start(tenant, false))?;
+    procedure::attempt(|| start(tenant, false))?;
     procedure.commit();
-    let mut eraser = procedure.attempt(|| Eraser::new(tenant))?;
-    while procedure.attempt(|| eraser.batch())? {
+    let mut eraser = procedure::attempt(|| Eraser::new(tenant))?;
+    while procedure::attempt(|| batch(&mut eraser))? {
         procedure.commit();
     }
-    procedure.attempt(|| finish(tenant, eraser.erased()))?;
-    notice!("purged tenant \"{tenant}\": {} rows", eraser.erased().values().sum::<u64>());
+    procedure.commit();
+    report(tenant, procedure::attempt(|| finish(tenant))?);
     Ok(())
 }

@@ -9,14 +9,15 @@ use pgrx::prelude::*;
 /// Foreign keys between protected tables whose columns leave the tenant out, with the composite key in their place.
 const FOREIGN_KEYS: &str = "SELECT pg_catalog.format('foreign key %I of %s can refer to a row of another tenant', con.conname, con.conrelid::pg_catalog.regclass),
         pg_catalog.format(
-            'ALTER TABLE %s ADD UNIQUE (%I, %s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s; -- as a superuser, to check the rows of every tenant',
+            'ALTER TABLE %s ADD UNIQUE (%I, %s); ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I FOREIGN KEY (%I, %s) REFERENCES %s (%I, %s)%s%s%s; -- as a superuser, to check the rows of every tenant',
             con.confrelid::pg_catalog.regclass, target.tenant_column, parent.columns,
             con.conrelid::pg_catalog.regclass, con.conname, con.conname, source.tenant_column, child.columns,
             con.confrelid::pg_catalog.regclass, target.tenant_column, parent.columns,
             CASE con.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT' ELSE '' END,
             CASE con.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
                 WHEN 'n' THEN pg_catalog.format(' ON DELETE SET NULL (%s)', child.columns)
-                WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', child.columns) ELSE '' END)
+                WHEN 'd' THEN pg_catalog.format(' ON DELETE SET DEFAULT (%s)', child.columns) ELSE '' END,
+            CASE WHEN con.condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN con.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)
     FROM pg_catalog.pg_constraint con
     JOIN tenancy.protected_tables source ON source.table_name = con.conrelid
     JOIN tenancy.protected_tables target ON target.table_name = con.confrelid

@@ -3,7 +3,6 @@
 use super::inspect::TenantType;
 use crate::context;
 use crate::error::{Error, Result};
-use crate::guard::lock;
 use crate::query::{self, ident};
 use crate::role;
 use pgrx::datum::DatumWithOid;
@@ -78,6 +77,12 @@ struct Group {
     circular: bool,
 }
 
+fn add(erased: &mut Erased, leaf: &Leaf, rows: u64) {
+    if rows > 0 {
+        *erased.entry(leaf.name.clone()).or_default() += rows;
+    }
+}
+
 /// Removes all rows of a circle in one statement, after which PostgreSQL checks its foreign keys.
 fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u64> {
     let Some(first) = leaves.first() else { return Ok(0) };
@@ -111,7 +116,7 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
     let mut total = 0;
     for (leaf, count) in leaves.iter().zip(counts) {
         let count = count.unwrap_or(0).cast_unsigned();
-        *erased.entry(leaf.name.clone()).or_default() += count;
+        add(erased, leaf, count);
         total += count;
     }
     Ok(total)
@@ -194,37 +199,36 @@ pub struct Eraser {
     leaf: usize,
     round: u32,
     erased_in_round: u64,
-    erased: Erased,
 }
 
 impl Eraser {
     pub fn new(tenant: Uuid) -> Result<Self> {
         let groups = role::as_extension_owner(groups)?;
-        Ok(Self { tenant, groups, group: 0, leaf: 0, round: 1, erased_in_round: 0, erased: Erased::new() })
+        Ok(Self { tenant, groups, group: 0, leaf: 0, round: 1, erased_in_round: 0 })
     }
 
-    pub fn erased(&self) -> &Erased {
-        &self.erased
+    pub fn tenant(&self) -> Uuid {
+        self.tenant
     }
 
-    /// Removes the next batch, one session at a time; false when there is nothing left to remove.
-    pub fn batch(&mut self) -> Result<bool> {
-        lock::take_alone(self.tenant);
+    /// Removes the next batch: whether there may be more to remove, and what was removed now.
+    pub fn batch(&mut self) -> Result<(bool, Erased)> {
         // Deferred constraint triggers would run at commit, with the caller's rights: make them run now, with the owner's.
         query::statement("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+        let mut erased = Erased::new();
         let mut budget = BATCH;
         while budget > 0 {
             let Some(group) = self.groups.get(self.group) else {
                 let again = self.erased_in_round > 0 && self.round < ROUNDS;
                 (self.group, self.leaf, self.round, self.erased_in_round) = (0, 0, self.round + 1, 0);
-                return Ok(again);
+                return Ok((again, erased));
             };
             let removed = if group.circular {
                 self.group += 1;
-                erase_circle(&group.leaves, self.tenant, &mut self.erased)?
+                erase_circle(&group.leaves, self.tenant, &mut erased)?
             } else if let Some(leaf) = group.leaves.get(self.leaf) {
                 let removed = leaf.erase_some(self.tenant, budget)?;
-                *self.erased.entry(leaf.name.clone()).or_default() += removed;
+                add(&mut erased, leaf, removed);
                 if removed < budget {
                     self.leaf += 1;
                 }
@@ -236,7 +240,7 @@ impl Eraser {
             self.erased_in_round += removed;
             budget = budget.saturating_sub(removed);
         }
-        Ok(true)
+        Ok((true, erased))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Event triggers: a partition or child of a protected table is protected in the statement that makes it one, and stays so when it is
-//! detached; a materialised view over a protected table fails; what is dropped is forgotten.
+//! detached; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
 
 use super::inspect;
 use super::matview;
@@ -7,6 +7,7 @@ use super::protect;
 use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
+use crate::label::PROVIDER;
 use crate::query;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -48,9 +49,15 @@ const UPDATE_ROOTS: &str = "WITH RECURSIVE ancestors(member, ancestor) AS (
 const FORGET_TABLES: &str =
     "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
-const FORGET_EXEMPTIONS: &str =
-    "DELETE FROM tenancy.definer_exemptions e USING pg_catalog.pg_event_trigger_dropped_objects() d
-    WHERE d.object_type = e.kind AND d.object_identity = e.object";
+/// Views that were just defined: created, replaced, or given a rule.
+const DEFINED_VIEWS: &str = "SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_event_trigger_ddl_commands() d
+    LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
+    JOIN pg_catalog.pg_class c ON c.oid = CASE WHEN r.oid IS NULL THEN d.objid ELSE r.ev_class END AND c.relkind = 'v'
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_seclabel s ON s.provider = 'pg_tenancy' AND s.objoid = c.oid
+        AND s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    WHERE d.command_tag IN ('CREATE VIEW', 'CREATE RULE')";
 
 /// Protects every unprotected child that `changed` is or has, level by level.
 fn protect_children(changed: pg_sys::Oid) -> Result<()> {
@@ -59,6 +66,7 @@ fn protect_children(changed: pg_sys::Oid) -> Result<()> {
     for (child, parent) in children {
         let Some(protection) = protect::registered(parent)? else { continue };
         protect::protect_all(&inspect::hierarchy(child)?, &protection)?;
+        matview::refuse_all()?;
     }
     Ok(())
 }
@@ -84,6 +92,9 @@ fn on_ddl_command_end() -> SqlResult<()> {
     if protect::is_protecting() || query::value::<bool>(ANY_PROTECTED, &[])?.is_none() {
         return Ok(());
     }
+    for view in query::rows(DEFINED_VIEWS, &[], |row| row.must::<String>(1))? {
+        query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON VIEW {view} IS NULL"), &[])?;
+    }
     let changed: Vec<pg_sys::Oid> = query::rows(CHANGED, &[], |row| row.must(1))?;
     for relation in changed {
         refuse_while_bound(relation)?;
@@ -99,6 +110,5 @@ fn on_ddl_command_end() -> SqlResult<()> {
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_sql_drop() -> SqlResult<()> {
     query::run(FORGET_TABLES, &[])?;
-    query::run(FORGET_EXEMPTIONS, &[])?;
     Ok(())
 }

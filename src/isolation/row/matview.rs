@@ -16,8 +16,9 @@ const PROTECTED_SOURCE: &str = "WITH RECURSIVE reads(oid) AS (
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, reads
     JOIN tenancy.protected_tables p ON p.table_name::oid = reads.oid
     WHERE c.oid = $1 AND c.relkind = 'm'
-      AND NOT EXISTS (SELECT FROM tenancy.definer_exemptions e
-                      WHERE e.kind = 'materialized view' AND e.object = pg_catalog.format('%I.%I', n.nspname, c.relname))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_seclabel s
+                      WHERE s.provider = 'pg_tenancy' AND s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND s.objoid = c.oid
+                        AND s.label LIKE 'exempt: %')
     LIMIT 1";
 const ALL: &str = "SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'm' ORDER BY oid";
 

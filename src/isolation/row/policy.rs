@@ -7,9 +7,9 @@
 use super::inspect::{Table, TenantType};
 use crate::error::Result;
 use crate::extension;
-use crate::guard::label::{PROTECTED, PROVIDER};
-use crate::guard::{GUARD_POLICY, ISOLATION_POLICY};
+use crate::label::{PROTECTED, PROVIDER};
 use crate::query::{self, ident};
+use crate::relation::{GUARD_POLICY, ISOLATION_POLICY};
 use pgrx::pg_sys;
 
 const HAS_POLICY: &str = "SELECT true FROM pg_catalog.pg_policy WHERE polrelid = $1 AND polname = $2::name";

@@ -1,7 +1,7 @@
 //! What the guard asks of a relation. It looks at the relation itself, not at the registry, so that a table stays guarded while a
 //! restore is half done or when the extension is dropped.
 
-use super::label;
+use crate::label;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 

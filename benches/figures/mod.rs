@@ -1,0 +1,7 @@
+//! The figures, in groups that share a server.
+
+pub mod create;
+pub mod insert;
+pub mod rows;
+pub mod skew;
+pub mod unrelated;

@@ -1,0 +1,70 @@
+//! Security labels: what the guard knows of an object and keeps on the object itself, through renames, dumps and upgrades.
+//!
+//! `protected`, on a table: policies go with DROP EXTENSION, and with them the sign by which the guard knows the table; this stays.
+//! `exempt: reason`, on a view, materialised view or function that an administrator lets through.
+
+use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
+use std::ffi::{CStr, c_char};
+
+pub const PROVIDER: &str = "pg_tenancy";
+/// The label of a protected table.
+pub const PROTECTED: &str = "protected";
+/// How the label of an exempt object begins; the reason follows.
+pub const EXEMPT: &str = "exempt: ";
+
+const PROVIDER_NAME: &CStr = c"pg_tenancy";
+
+pub fn init() {
+    // SAFETY: a constant C string and a static function.
+    unsafe { pg_sys::register_label_provider(PROVIDER_NAME.as_ptr(), Some(relabel)) };
+}
+
+/// Decides who may label what: superusers, and so restores and our own definer functions.
+#[pg_guard]
+unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label: *const c_char) {
+    // SAFETY: PostgreSQL passes the object, and the label as a C string or null; the current role's attributes are read.
+    let (class, label, superuser) = unsafe {
+        let label = if label.is_null() { None } else { Some(CStr::from_ptr(label).to_string_lossy()) };
+        ((*object).classId, label, pg_sys::superuser())
+    };
+    let known = match (class, label) {
+        (_, None) => true,
+        (pg_sys::RelationRelationId, Some(label)) => label == PROTECTED || label.starts_with(EXEMPT),
+        (pg_sys::ProcedureRelationId, Some(label)) => label.starts_with(EXEMPT),
+        _ => false,
+    };
+    if !superuser {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            "labels of pg_tenancy are set by protect_table() and allow_definer()"
+        );
+    }
+    if !known {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "a label of pg_tenancy is \"protected\" or begins with \"exempt: \""
+        );
+    }
+}
+
+/// The label of a relation.
+fn of(relation: pg_sys::Oid) -> Option<String> {
+    let object = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: relation, objectSubId: 0 };
+    // SAFETY: a scan of pg_seclabel that returns null or a palloc'd C string.
+    unsafe {
+        let label = pg_sys::GetSecurityLabel(&object, PROVIDER_NAME.as_ptr());
+        (!label.is_null()).then(|| CStr::from_ptr(label).to_string_lossy().into_owned())
+    }
+}
+
+/// Whether the relation was protected.
+pub fn is_protected(relation: pg_sys::Oid) -> bool {
+    of(relation).is_some_and(|label| label == PROTECTED)
+}
+
+/// Whether the relation is exempt.
+pub fn is_exempt(relation: pg_sys::Oid) -> bool {
+    of(relation).is_some_and(|label| label.starts_with(EXEMPT))
+}
