@@ -27,19 +27,18 @@ pub fn interleave<const SIDES: usize>(rounds: usize, mut sides: [Side<'_>; SIDES
     measured
 }
 
-/// The seconds that one execution of a statement takes: the mean of as many as fit into a moment.
+/// The seconds that one execution of a statement takes: the median of as many as fit into a moment.
 pub fn seconds_each(client: &mut Client, sql: &str) -> f64 {
-    const MOMENT: Duration = Duration::from_millis(500);
+    const MOMENT: Duration = Duration::from_millis(300);
     let begin = Instant::now();
-    let mut executions = 0_u32;
-    while executions < 3 || begin.elapsed() < MOMENT {
-        execute(client, sql);
-        executions += 1;
+    let mut executions = Vec::new();
+    while executions.len() < 3 || begin.elapsed() < MOMENT {
+        executions.push(seconds_once(client, sql));
     }
-    begin.elapsed().as_secs_f64() / f64::from(executions)
+    median(&executions)
 }
 
-/// The seconds that the only execution of a statement takes.
+/// The seconds that the next execution of a statement takes.
 pub fn seconds_once(client: &mut Client, sql: &str) -> f64 {
     let begin = Instant::now();
     execute(client, sql);

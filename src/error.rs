@@ -34,11 +34,11 @@ pub enum Error {
     BypassingRole { role: String, database: String },
     /// A cursor is open that belongs to the tenant bound before.
     OpenCursor(String),
-    /// A cursor WITH HOLD is open when a tenant is bound.
+    /// A cursor WITH HOLD of this transaction is open when a tenant is to be bound.
     OpenHoldableCursor(String),
     /// The running statement uses protected tables.
     MixingStatement,
-    /// A holdable cursor would carry a tenant's rows out of its transaction.
+    /// A cursor WITH HOLD would carry a tenant's rows out of its transaction.
     HoldableCursor(String),
     /// The tenant's state allows no such change: what it is, and what it cannot do.
     IllegalChange { state: &'static str, change: String },
@@ -170,9 +170,9 @@ impl Error {
             .hint("It would go on with the rows of both tenants. Change the tenant in a statement of its own."),
             Self::HoldableCursor(name) => parts(
                 ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("cursor \"{name}\" WITH HOLD cannot outlive the tenant's transaction"),
+                format!("cursor \"{name}\" WITH HOLD cannot be used while a tenant is bound"),
             )
-            .hint("Its rows would stay readable in the session for the next tenant. Fetch them before COMMIT."),
+            .hint("Its rows would stay in the session for the next tenant. Use a cursor without hold, and fetch before COMMIT."),
             Self::IllegalChange { state, change } => {
                 parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("a tenant that is {state} cannot {change}"))
             }

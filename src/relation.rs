@@ -42,18 +42,18 @@ unsafe fn has_policy(description: *mut pg_sys::RowSecurityDesc) -> bool {
     }
 }
 
-/// The kind of a relation (`r`, `p`, `v`, `m` …) and its owner; None when it is gone.
-pub fn kind_and_owner(relation: pg_sys::Oid) -> Option<(u8, pg_sys::Oid)> {
-    // SAFETY: a syscache lookup whose tuple is released after its fields are copied.
+/// Whether the relation belongs to `owner` and has rules, as a view does: the rules' actions run with that owner's rights.
+pub fn has_rules_of(relation: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache lookup whose tuple is released after its fields are read.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, pg_sys::Datum::from(relation));
         if tuple.is_null() {
-            return None;
+            return false;
         }
         let form = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
-        let found = ((*form).relkind.cast_unsigned(), (*form).relowner);
+        let found = (*form).relhasrules && (*form).relowner == owner;
         pg_sys::ReleaseSysCache(tuple);
-        Some(found)
+        found
     }
 }
 

@@ -57,7 +57,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
 /// Which roles may read each relation of the extension; nobody may write any.
 const RELATIONS: &[(&str, &str)] = &[
     ("tenants", "app client operator admin"),
-    ("plans", "app client operator admin"),
+    ("plans", "app client monitor operator admin"),
     ("tenant_overview", "operator admin"),
     ("audit_log", "app operator admin"),
     ("protected_tables", "monitor operator admin"),
@@ -191,6 +191,7 @@ fn every_level_reads_exactly_its_relations_and_writes_none() {
             if readable {
                 read.unwrap_or_else(|error| panic!("{role} reads {relation}: {error}"));
             } else {
+                assert!(read.is_err(), "{role} reads {relation}");
                 assert!(fails(read, "42501").message().starts_with("permission denied"), "{role}: {relation}");
             }
             for write in [
@@ -500,7 +501,7 @@ fn every_reason_is_named_at_once() {
         .expect("grant");
     let fault = refused(&mut database.connect("admin"), &role, "client");
     let (detail, hint) = (fault.detail().expect("reasons"), fault.hint().expect("remedies"));
-    for reason in ["BYPASSRLS", "CREATEROLE", "REPLICATION", file_role, "temporary tables"] {
+    for reason in ["BYPASSRLS", "CREATEROLE", "REPLICATION", file_role, "TEMPORARY"] {
         assert!(detail.contains(reason), "{reason}: {detail}");
     }
     assert!(hint.lines().count() >= 5 && hint.lines().all(|line| line.ends_with(';')), "{hint}");
@@ -643,7 +644,7 @@ fn a_client_that_may_create_temporary_tables_is_refused() {
     ] {
         println!("{way}");
         let (database, role) = empowered("temporary", way);
-        refused_until_remedied(&database, &role, "client", "temporary tables");
+        refused_until_remedied(&database, &role, "client", "TEMPORARY");
         let mut session = database.connect(&role);
         fails(session.batch_execute("CREATE TEMP TABLE notes ()"), "42501");
     }
@@ -664,12 +665,33 @@ fn a_client_that_may_create_in_a_schema_is_refused() {
     ] {
         println!("{way}");
         let (database, role) = empowered("creating", way);
-        refused_until_remedied(&database, &role, "client", "create");
+        refused_until_remedied(&database, &role, "client", "CREATE");
         let mut session = database.connect(&role);
         for schema in ["public", "\"Odd s\"", "own"] {
             assert!(session.batch_execute(&format!("CREATE TABLE {schema}.shadow ()")).is_err(), "{schema}");
         }
         fails(session.batch_execute("CREATE SCHEMA another"), "42501");
+    }
+}
+
+/// An owner gives itself back what was revoked from it.
+#[test]
+fn a_client_that_owns_a_schema_or_the_database_is_refused_whatever_was_revoked_from_it() {
+    for way in [
+        "CREATE SCHEMA own AUTHORIZATION {role}; REVOKE ALL ON SCHEMA own FROM {role}",
+        "CREATE SCHEMA own AUTHORIZATION {group}; REVOKE ALL ON SCHEMA own FROM {group}; GRANT {group} TO {role}",
+        "ALTER DATABASE {database} OWNER TO {role}; REVOKE ALL ON DATABASE {database} FROM {role}; REVOKE ALL ON SCHEMA public FROM pg_database_owner;
+         GRANT CONNECT ON DATABASE {database} TO PUBLIC",
+    ] {
+        println!("{way}");
+        let (database, role) = empowered("owning", way);
+        refused_until_remedied(&database, &role, "client", "own");
+        let mut session = database.connect(&role);
+        for give_back in ["GRANT CREATE ON SCHEMA own TO CURRENT_USER", "CREATE TABLE own.shadow ()"] {
+            assert!(session.batch_execute(give_back).is_err(), "{give_back}");
+        }
+        let temporary = format!("GRANT TEMPORARY ON DATABASE {} TO CURRENT_USER; CREATE TEMP TABLE notes ()", database.name());
+        fails(session.batch_execute(&temporary), "42501");
     }
 }
 
@@ -714,11 +736,12 @@ fn protect_table_checks_the_holders_again() {
     let mut superuser = database.superuser();
     let mut admin = database.connect("admin");
     let owning = new_role(&mut superuser, "");
+    let owner = new_role(&mut superuser, "");
     let member = new_role(&mut superuser, "NOINHERIT");
     superuser
         .batch_execute(&format!(
             "CREATE TABLE owned (tenant_id uuid); ALTER TABLE owned OWNER TO {owning};
-             CREATE TABLE shared (tenant_id uuid); ALTER TABLE shared OWNER TO owner; GRANT owner TO {member}"
+             CREATE TABLE shared (tenant_id uuid); ALTER TABLE shared OWNER TO {owner}; GRANT {owner} TO {member}"
         ))
         .expect("create");
     grant(&mut admin, &owning, "app");

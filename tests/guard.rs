@@ -379,6 +379,17 @@ fn an_exempt_view_works_until_it_is_not_exempt() {
     house.is_back_door(&read);
 
     house.allow(name);
+    house.as_superuser(&format!(
+        "CREATE OR REPLACE RULE \"_RETURN\" AS ON SELECT TO {name} DO INSTEAD SELECT * FROM public.notes"
+    ));
+    house.is_back_door(&read);
+    house.allow(name);
+    house.as_superuser(&format!(
+        "CREATE RULE added AS ON INSERT TO {name} DO INSTEAD DELETE FROM public.notes; GRANT INSERT ON {name} TO app, client"
+    ));
+    house.is_back_door(&format!("INSERT INTO {name} DEFAULT VALUES"));
+
+    house.allow(name);
     house.as_superuser(&format!("DROP VIEW {name}; CREATE {create}; {grant}"));
     house.is_back_door(&read);
     let left = count(&mut house.database.superuser(), "tenancy.definer_exemptions");
@@ -518,11 +529,18 @@ fn nobody_exempts_himself() {
         let mut client = house.database.connect(role);
         fails(client.batch_execute("SELECT allow_definer('public.v', 'please')"), "42501");
         fails(client.batch_execute("SELECT disallow_definer('public.v')"), "42501");
-        fails(
-            client.batch_execute("INSERT INTO tenancy.definer_exemptions VALUES ('public.v', 'view', 'please')"),
-            "42501",
-        );
+        for object in ["VIEW v", "TABLE notes"] {
+            for label in ["'exempt: please'", "'protected'", "NULL"] {
+                let statement = format!("SECURITY LABEL FOR pg_tenancy ON {object} IS {label}");
+                fails(client.batch_execute(&statement), "42501");
+            }
+        }
     }
+    // The owner of a view decides much about it, but not this.
+    let mut owner = house.database.superuser();
+    owner.batch_execute(&format!("SET ROLE {bypasser}; CREATE VIEW own AS TABLE notes")).expect("create");
+    fails(owner.batch_execute("SECURITY LABEL FOR pg_tenancy ON VIEW own IS 'exempt: please'"), "42501");
+    fails(house.database.superuser().batch_execute("SECURITY LABEL FOR pg_tenancy ON VIEW v IS 'anything'"), "22023");
     house.is_back_door("TABLE v");
     house.as_superuser(&format!("DROP ROLE login_{bypasser}"));
 }

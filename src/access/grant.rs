@@ -61,8 +61,10 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
     FROM roles JOIN pg_catalog.pg_class c ON c.relowner = roles.oid
     WHERE c.oid IN (SELECT table_name::oid FROM tenancy.protected_tables)
     UNION ALL
-    SELECT DISTINCT pg_catalog.format('%s %s on %s', CASE WHEN grantee = 0 THEN 'everyone has' WHEN is_self THEN 'it has'
-                                                     ELSE 'it is a member of ' || name || ', which has' END, privilege, object),
+    SELECT DISTINCT CASE WHEN grantee = 0 THEN 'it, like everyone, ' WHEN is_self THEN 'it ' ELSE 'it is a member of ' || name || ', which ' END
+               || CASE privilege WHEN 'TEMPORARY' THEN 'may create temporary tables, which a pooled session keeps for the next tenant'
+                                 WHEN 'SET' THEN 'may set ' || object
+                                 ELSE CASE WHEN object LIKE 'DATABASE %' THEN 'may create schemas in ' ELSE 'may create objects in ' END || object END,
            CASE WHEN grantee = 0 THEN pg_catalog.format('REVOKE %s ON %s FROM PUBLIC;', privilege, object)
                 WHEN is_self AND owner = roles.oid THEN pg_catalog.format('ALTER %s OWNER TO another_role;', object)
                 ELSE coalesce(leave, pg_catalog.format('REVOKE %s ON %s FROM %s;', privilege, object, name)) END

@@ -1,20 +1,15 @@
-//! Cursors must not carry one tenant's rows to another: none stays open over a change of tenant, and none outlives its transaction.
+//! Cursors must not carry one tenant's rows to another: none stays open over a change of tenant, and none WITH HOLD is open or opened in
+//! a transaction that is bound, since its rows would stay in the session, where a pooler leaves them for the next tenant.
 
-use super::state;
-use crate::error::{Error, Result, raise};
-use crate::monitor::{self, Refusal};
+use crate::error::{Error, Result};
 use crate::query;
-use pgrx::{pg_guard, pg_sys};
-use std::ffi::{CString, c_void};
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
 
 const OPEN: &str = "SELECT name FROM pg_catalog.pg_cursor()";
+/// PostgreSQL's InvalidSubTransactionId: the portal was held over from an earlier transaction.
+const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 const HOLDABLE: &str = "SELECT name FROM pg_catalog.pg_cursor() WHERE is_holdable";
-
-/// Registers the check at commit.
-pub fn init() {
-    // SAFETY: the callback is a static function that needs no argument.
-    unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
-}
 
 /// Fails while a cursor other than the running statement is open.
 pub fn refuse_open() -> Result<()> {
@@ -25,24 +20,30 @@ pub fn refuse_open() -> Result<()> {
     }
 }
 
-/// Fails while a cursor WITH HOLD is open: at the end of the transaction nothing would tell it from one that holds the tenant's rows.
+/// Fails while a cursor WITH HOLD of this transaction is open: its rows are read when the transaction commits. One that is held over
+/// from an earlier transaction has its rows already.
 pub fn refuse_holdable() -> Result<()> {
-    if no_cursors() {
+    // SAFETY: walks the list of this session's portals.
+    if unsafe { pg_sys::ThereAreNoReadyPortals() } {
         return Ok(());
     }
-    match holdable()?.into_iter().next() {
+    let names = query::rows(HOLDABLE, &[], |row| row.must::<String>(1))?;
+    match names.into_iter().find(|name| is_of_this_transaction(name)) {
         Some(name) => Err(Error::OpenHoldableCursor(name)),
         None => Ok(()),
     }
 }
 
-fn no_cursors() -> bool {
-    // SAFETY: walks the list of this session's portals.
-    unsafe { pg_sys::ThereAreNoReadyPortals() }
-}
-
-fn holdable() -> Result<Vec<String>> {
-    query::rows(HOLDABLE, &[], |row| row.must(1))
+/// The cursor WITH HOLD that runs the current statement, if one does: being declared, fetched from, or stored at the commit.
+pub fn running_holdable() -> Option<String> {
+    // SAFETY: a portal that is running has a name.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() || (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 == 0 {
+            return None;
+        }
+        Some(CStr::from_ptr((*portal).name).to_string_lossy().into_owned())
+    }
 }
 
 fn portal(name: &str) -> pg_sys::Portal {
@@ -59,31 +60,8 @@ fn is_running(name: &str) -> bool {
     std::ptr::eq(portal(name), unsafe { pg_sys::ActivePortal })
 }
 
-/// Refuses to commit a cursor WITH HOLD of a transaction that was bound, where a pooler would leave its rows for the next tenant. By
-/// now PostgreSQL has stored them in the session, beyond the reach of the rollback that follows, so they are dropped here.
-#[pg_guard]
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    if event != pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT {
-        return;
-    }
-    let Some(tenant) = state::first_of_transaction() else { return };
-    if no_cursors() {
-        return;
-    }
-    // SAFETY: a transaction is running; the snapshot is popped when the query is done, or by the abort that an ERROR causes.
-    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let held = holdable().unwrap_or_else(|error| raise(error));
-    // SAFETY: pops what was pushed above.
-    unsafe { pg_sys::PopActiveSnapshot() };
-    for name in &held {
-        let portal = portal(name);
-        if !portal.is_null() {
-            // SAFETY: a portal that is not running; PostgreSQL frees what it holds.
-            unsafe { pg_sys::PortalDrop(portal, false) };
-        }
-    }
-    if let Some(name) = held.into_iter().next() {
-        monitor::count(Some(&tenant), Refusal::Guard);
-        raise(Error::HoldableCursor(name));
-    }
+fn is_of_this_transaction(name: &str) -> bool {
+    let portal = portal(name);
+    // SAFETY: a portal that was just found.
+    !portal.is_null() && unsafe { (*portal).createSubid } != INVALID_SUBTRANSACTION
 }

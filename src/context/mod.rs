@@ -13,6 +13,7 @@ mod state;
 mod statement;
 
 pub use bind::for_maintenance;
+pub use cursors::running_holdable;
 pub use state::{bound, in_maintenance};
 
 use crate::level::Level;
@@ -30,8 +31,7 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Public, "assert_tenant"),
 ];
 
-/// Registers the settings and the check at commit.
+/// Registers the settings.
 pub fn init() {
     setting::init();
-    cursors::init();
 }

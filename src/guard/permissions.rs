@@ -31,6 +31,12 @@ check_perms_hook!(hook, check);
 unsafe fn check(list: *mut pg_sys::List, report: bool) -> bool {
     let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
     let bound = context::bound().is_some();
+    if bound && let Some(name) = context::running_holdable() {
+        if !report {
+            return false;
+        }
+        refuse(Error::HoldableCursor(name));
+    }
     // SAFETY: the caller's promise.
     for usage in unsafe { relation_uses(list) } {
         if usage.required == 0 {
@@ -68,16 +74,11 @@ unsafe fn is_back_door(list: *mut pg_sys::List, usage: RelationUse, effective: p
     if !relation::is_protected(usage.relation) || exemption::function_is_exempt() || context::in_maintenance() {
         return false;
     }
-    // The table may be used through a view: then every view of that owner in the statement must be exempt.
-    let mut views = 0;
+    // The table may be used through a view (or a rule): then every such relation of that owner in the statement must be exempt.
     // SAFETY: the caller's promise.
-    for other in unsafe { relation_uses(list) } {
-        if matches!(relation::kind_and_owner(other.relation), Some((b'v', owner)) if owner == effective) {
-            views += 1;
-            if !label::is_exempt(other.relation) {
-                return true;
-            }
-        }
-    }
-    usage.check_as == pg_sys::InvalidOid || views == 0
+    let mut sources = unsafe { relation_uses(list) }
+        .filter(|other| relation::has_rules_of(other.relation, effective))
+        .map(|other| label::is_exempt(other.relation))
+        .peekable();
+    usage.check_as == pg_sys::InvalidOid || sources.peek().is_none() || !sources.all(|exempt| exempt)
 }

@@ -10,6 +10,7 @@ use pgrx::{pg_guard, pg_sys};
 
 static PREVIOUS_RELATION: BackendStatic<pg_sys::get_relation_stats_hook_type> = BackendStatic::new(None);
 static PREVIOUS_INDEX: BackendStatic<pg_sys::get_index_stats_hook_type> = BackendStatic::new(None);
+static PREVIOUS_INFO: BackendStatic<pg_sys::get_relation_info_hook_type> = BackendStatic::new(None);
 
 pub fn init() {
     // SAFETY: called once, from _PG_init, before any query is planned.
@@ -18,6 +19,8 @@ pub fn init() {
         pg_sys::get_relation_stats_hook = Some(relation_hook);
         PREVIOUS_INDEX.set(pg_sys::get_index_stats_hook);
         pg_sys::get_index_stats_hook = Some(index_hook);
+        PREVIOUS_INFO.set(pg_sys::get_relation_info_hook);
+        pg_sys::get_relation_info_hook = Some(info_hook);
     }
 }
 
@@ -66,6 +69,28 @@ unsafe extern "C-unwind" fn index_hook(
         match PREVIOUS_INDEX.get() {
             Some(previous) => pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, index, column, data)),
             None => false,
+        }
+    }
+}
+
+/// Takes extended statistics off a relation that is planned.
+#[pg_guard]
+unsafe extern "C-unwind" fn info_hook(
+    root: *mut pg_sys::PlannerInfo,
+    table: pg_sys::Oid,
+    is_parent: bool,
+    relation: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: the planner passes the relation that it has just described, which is in its array.
+    unsafe {
+        if let Some(previous) = PREVIOUS_INFO.get() {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous(root, table, is_parent, relation));
+        }
+        if !(*relation).statlist.is_null() && !(*root).simple_rte_array.is_null() {
+            let entry = *(*root).simple_rte_array.add((*relation).relid as usize);
+            if !entry.is_null() && (*entry).securityQuals.is_null() && is_hidden(table) {
+                (*relation).statlist = std::ptr::null_mut();
+            }
         }
     }
 }

@@ -85,6 +85,7 @@ fn batch(eraser: &mut Eraser) -> Result<bool> {
 fn finish(tenant: Uuid) -> Result<Option<Erased>> {
     lock::take_alone(tenant);
     erase::verify(tenant)?;
+    erase::check_constraints_now()?;
     role::as_extension_owner(|| {
         let erased: Erased =
             query::current_rows(ROWS, &[tenant.into()], |row| Ok((row.must(1)?, row.must::<i64>(2)?.cast_unsigned())))?

@@ -49,6 +49,15 @@ const UPDATE_ROOTS: &str = "WITH RECURSIVE ancestors(member, ancestor) AS (
 const FORGET_TABLES: &str =
     "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
+/// Tables that were just labelled as protected and are not closed yet: a restore labels a table before it loads its rows, and makes its
+/// policies last. Should it stop in between, the table is closed.
+const LABELLED: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_event_trigger_ddl_commands() d
+    JOIN pg_catalog.pg_class c ON c.oid = d.objid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.relkind IN ('r', 'p')
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_seclabel s ON s.provider = 'pg_tenancy' AND s.objoid = c.oid AND s.label = 'protected'
+        AND s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    WHERE d.command_tag = 'SECURITY LABEL' AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
 /// Views that were just defined: created, replaced, or given a rule.
 const DEFINED_VIEWS: &str = "SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.relname)
     FROM pg_catalog.pg_event_trigger_ddl_commands() d
@@ -89,7 +98,16 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_ddl_command_end() -> SqlResult<()> {
-    if protect::is_protecting() || query::value::<bool>(ANY_PROTECTED, &[])?.is_none() {
+    if protect::is_protecting() {
+        return Ok(());
+    }
+    for table in query::rows(LABELLED, &[], |row| row.must::<String>(1))? {
+        query::statement(
+            &format!("ALTER TABLE ONLY {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"),
+            &[],
+        )?;
+    }
+    if query::value::<bool>(ANY_PROTECTED, &[])?.is_none() {
         return Ok(());
     }
     for view in query::rows(DEFINED_VIEWS, &[], |row| row.must::<String>(1))? {
