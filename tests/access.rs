@@ -501,7 +501,7 @@ fn every_reason_is_named_at_once() {
         .expect("grant");
     let fault = refused(&mut database.connect("admin"), &role, "client");
     let (detail, hint) = (fault.detail().expect("reasons"), fault.hint().expect("remedies"));
-    for reason in ["BYPASSRLS", "CREATEROLE", "REPLICATION", file_role, "TEMPORARY"] {
+    for reason in ["BYPASSRLS", "CREATEROLE", "REPLICATION", file_role, "temporary tables"] {
         assert!(detail.contains(reason), "{reason}: {detail}");
     }
     assert!(hint.lines().count() >= 5 && hint.lines().all(|line| line.ends_with(';')), "{hint}");
@@ -644,7 +644,7 @@ fn a_client_that_may_create_temporary_tables_is_refused() {
     ] {
         println!("{way}");
         let (database, role) = empowered("temporary", way);
-        refused_until_remedied(&database, &role, "client", "TEMPORARY");
+        refused_until_remedied(&database, &role, "client", "temporary tables");
         let mut session = database.connect(&role);
         fails(session.batch_execute("CREATE TEMP TABLE notes ()"), "42501");
     }
@@ -665,7 +665,7 @@ fn a_client_that_may_create_in_a_schema_is_refused() {
     ] {
         println!("{way}");
         let (database, role) = empowered("creating", way);
-        refused_until_remedied(&database, &role, "client", "CREATE");
+        refused_until_remedied(&database, &role, "client", "may create");
         let mut session = database.connect(&role);
         for schema in ["public", "\"Odd s\"", "own"] {
             assert!(session.batch_execute(&format!("CREATE TABLE {schema}.shadow ()")).is_err(), "{schema}");

@@ -9,12 +9,14 @@ use crate::error::{Error, Result, SqlResult};
 use crate::guard;
 use crate::label::PROVIDER;
 use crate::query;
+use crate::raw;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 const ANY_PROTECTED: &str = "SELECT true FROM tenancy.protected_tables LIMIT 1";
 const CHANGED: &str = "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands()
-    WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type IN ('table', 'foreign table', 'materialized view')";
+    WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type IN ('table', 'foreign table', 'materialized view')
+      AND command_tag <> 'SECURITY LABEL'";
 /// Children without protection of a table that has it, where one of the two was just changed.
 const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
@@ -58,7 +60,7 @@ const LABELLED: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
     JOIN pg_catalog.pg_seclabel s ON s.provider = 'pg_tenancy' AND s.objoid = c.oid AND s.label = 'protected'
         AND s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
     WHERE d.command_tag = 'SECURITY LABEL' AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
-/// Views that were just defined: created, replaced, or given a rule.
+/// Exempt views that were just defined anew: replaced, or given a rule. A superuser's rule may be a restore's, which comes after the label.
 const DEFINED_VIEWS: &str = "SELECT DISTINCT pg_catalog.format('%I.%I', n.nspname, c.relname)
     FROM pg_catalog.pg_event_trigger_ddl_commands() d
     LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid
@@ -66,7 +68,8 @@ const DEFINED_VIEWS: &str = "SELECT DISTINCT pg_catalog.format('%I.%I', n.nspnam
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_seclabel s ON s.provider = 'pg_tenancy' AND s.objoid = c.oid
         AND s.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
-    WHERE d.command_tag IN ('CREATE VIEW', 'CREATE RULE')";
+    WHERE d.command_tag = 'CREATE VIEW'
+       OR r.rulename = '_RETURN' OR r.oid IS NOT NULL AND NOT $1";
 
 /// Protects every unprotected child that `changed` is or has, level by level.
 fn protect_children(changed: pg_sys::Oid) -> Result<()> {
@@ -110,7 +113,9 @@ fn on_ddl_command_end() -> SqlResult<()> {
     if query::value::<bool>(ANY_PROTECTED, &[])?.is_none() {
         return Ok(());
     }
-    for view in query::rows(DEFINED_VIEWS, &[], |row| row.must::<String>(1))? {
+    // SAFETY: reads the role's attributes.
+    let by_superuser = unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) };
+    for view in query::rows(DEFINED_VIEWS, &[by_superuser.into()], |row| row.must::<String>(1))? {
         query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON VIEW {view} IS NULL"), &[])?;
     }
     let changed: Vec<pg_sys::Oid> = query::rows(CHANGED, &[], |row| row.must(1))?;

@@ -245,7 +245,6 @@ fn protect_table(
         return Err(Error::invalid("the tenant column needs a name", "").into());
     }
     refuse_old_snapshot()?;
-    lock(oid);
     for member in inspect::hierarchy(oid)? {
         lock(member.oid);
     }
@@ -315,11 +314,10 @@ fn add_foreign_key(table: &Table, protection: &Protection) -> Result<()> {
 #[search_path(pg_catalog, pg_temp)]
 fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
     let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
-    lock(oid);
-    let Some(protection) = registered(oid)? else {
-        inspect::hierarchy(oid)?;
-        return Ok(false);
-    };
+    for member in inspect::hierarchy(oid)? {
+        lock(member.oid);
+    }
+    let Some(protection) = registered(oid)? else { return Ok(false) };
     let tables = inspect::hierarchy(oid)?;
     if protection.root != oid {
         return Err(Error::Unprotectable(
