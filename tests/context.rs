@@ -1287,7 +1287,7 @@ fn functions_planned_under_one_tenant_serve_the_next_one() {
 // ---- cursors ------------------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_holdable_cursor_of_a_bound_transaction_is_refused_at_commit_and_gone() {
+fn a_holdable_cursor_of_a_bound_transaction_is_refused_and_gone() {
     let world = World::new("hold");
     world
         .connect("owner")
@@ -1324,14 +1324,17 @@ fn a_holdable_cursor_of_a_bound_transaction_is_refused_at_commit_and_gone() {
             "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT * FROM looped_notes(NULL); SELECT set_tenant('{a}'); FETCH c"
         ),
     ] {
-        refused_by_the_commit(&mut app, &script, "COMMIT");
+        refused_by_its_commit(&mut app, &script, "COMMIT");
         assert_nothing_is_held(&mut app, b);
     }
     // In a transaction of one statement, which commits by itself, and in a prepared one, which PostgreSQL refuses.
-    fails(app.batch_execute(&format!("DECLARE c CURSOR WITH HOLD FOR SELECT * FROM bound_notes('{a}')")), "0A000");
-    assert_nothing_is_held(&mut app, b);
+    for function in ["bound_notes", "looped_notes"] {
+        let declare = format!("DECLARE c CURSOR WITH HOLD FOR SELECT * FROM {function}('{a}')");
+        fails(app.batch_execute(&declare), "55000");
+        assert_nothing_is_held(&mut app, b);
+    }
     let script = format!("BEGIN; SELECT set_tenant('{a}'); DECLARE c CURSOR WITH HOLD FOR SELECT body FROM notes");
-    refused_by_the_commit(&mut app, &script, "PREPARE TRANSACTION 'with_hold'");
+    refused_by_its_commit(&mut app, &script, "PREPARE TRANSACTION 'with_hold'");
     assert_nothing_is_held(&mut app, b);
 }
 
@@ -1361,7 +1364,7 @@ fn a_holdable_cursor_does_not_survive_a_commit_that_fails_for_another_reason() {
 
 /// A transaction that would leave a tenant's rows in a cursor fails: as it ends or, which is as good, before.
 #[track_caller]
-fn refused_by_the_commit(app: &mut Client, script: &str, end: &str) {
+fn refused_by_its_commit(app: &mut Client, script: &str, end: &str) {
     let error = app.batch_execute(script).and_then(|()| app.batch_execute(end)).expect_err(script);
     let fault = error.as_db_error().expect("an error of the server");
     // Not supported, a bind beside an open cursor, or no tenant any more as the cursor's rows are stored.

@@ -17,7 +17,7 @@ const LEVELS_OF: &str = "SELECT level FROM tenancy.access WHERE role_oid = $1";
 /// What lets a role step around a level, and the statement that takes it away. `$1` is the role, `$2` whether the level is client.
 ///
 /// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says. `via` is the
-/// role's own membership through which it reaches another; the one that no REVOKE ends is the database owner's, in pg_database_owner.
+/// role's own membership through which it reaches another (an owner may grant itself what was revoked, so owning counts as the right); the one that no REVOKE ends is the database owner's, in pg_database_owner.
 const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
         SELECT member, roleid, true FROM pg_catalog.pg_auth_members
         UNION ALL SELECT datdba, 'pg_database_owner'::pg_catalog.regrole::oid, false
@@ -40,6 +40,12 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
         SELECT a.privilege_type, pg_catalog.format('SCHEMA %I', n.nspname), a.grantee, n.nspowner, true
         FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
         WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND a.privilege_type = 'CREATE'
+        UNION ALL
+        SELECT 'CREATE', pg_catalog.format('DATABASE %I', datname), datdba, datdba, true
+        FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+        UNION ALL
+        SELECT 'CREATE', pg_catalog.format('SCHEMA %I', nspname), nspowner, nspowner, true
+        FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
         UNION ALL
         SELECT a.privilege_type, 'PARAMETER ' || p.parname, a.grantee, 0, false
         FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) a

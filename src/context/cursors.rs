@@ -1,8 +1,10 @@
 //! Cursors must not carry one tenant's rows to another: none stays open over a change of tenant, and none WITH HOLD is open or opened in
 //! a transaction that is bound, since its rows would stay in the session, where a pooler leaves them for the next tenant.
 
+use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use crate::query;
+use crate::version;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -10,6 +12,9 @@ const OPEN: &str = "SELECT name FROM pg_catalog.pg_cursor()";
 /// PostgreSQL's InvalidSubTransactionId: the portal was held over from an earlier transaction.
 const INVALID_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 const HOLDABLE: &str = "SELECT name FROM pg_catalog.pg_cursor() WHERE is_holdable";
+
+/// The transaction that opened a cursor WITH HOLD last.
+static SEEN: BackendStatic<Option<pg_sys::LocalTransactionId>> = BackendStatic::new(None);
 
 /// Fails while a cursor other than the running statement is open.
 pub fn refuse_open() -> Result<()> {
@@ -20,11 +25,10 @@ pub fn refuse_open() -> Result<()> {
     }
 }
 
-/// Fails while a cursor WITH HOLD of this transaction is open: its rows are read when the transaction commits. One that is held over
-/// from an earlier transaction has its rows already.
+/// Fails while a cursor WITH HOLD of this transaction is open, running ones included: its rows are stored when the transaction commits. One
+/// that is held over from an earlier transaction has its rows already.
 pub fn refuse_holdable() -> Result<()> {
-    // SAFETY: walks the list of this session's portals.
-    if unsafe { pg_sys::ThereAreNoReadyPortals() } {
+    if SEEN.get() != Some(version::local_transaction_id()) {
         return Ok(());
     }
     let names = query::rows(HOLDABLE, &[], |row| row.must::<String>(1))?;
@@ -34,15 +38,20 @@ pub fn refuse_holdable() -> Result<()> {
     }
 }
 
-/// The cursor WITH HOLD that runs the current statement, if one does: being declared, fetched from, or stored at the commit.
-pub fn running_holdable() -> Option<String> {
-    // SAFETY: a portal that is running has a name.
+/// Called for every statement that starts: remembers that this transaction has opened a cursor WITH HOLD, and fails where it is bound.
+#[inline]
+pub fn see_statement(bound: bool) -> Result<()> {
+    // SAFETY: a portal that is running has options and a name.
     unsafe {
         let portal = pg_sys::ActivePortal;
         if portal.is_null() || (*portal).cursorOptions & pg_sys::CURSOR_OPT_HOLD as i32 == 0 {
-            return None;
+            return Ok(());
         }
-        Some(CStr::from_ptr((*portal).name).to_string_lossy().into_owned())
+        SEEN.set(Some(version::local_transaction_id()));
+        if !bound {
+            return Ok(());
+        }
+        Err(Error::HoldableCursor(CStr::from_ptr((*portal).name).to_string_lossy().into_owned()))
     }
 }
 

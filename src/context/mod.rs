@@ -13,7 +13,7 @@ mod state;
 mod statement;
 
 pub use bind::for_maintenance;
-pub use cursors::running_holdable;
+pub use cursors::see_statement;
 pub use state::{bound, in_maintenance};
 
 use crate::level::Level;

@@ -31,11 +31,11 @@ check_perms_hook!(hook, check);
 unsafe fn check(list: *mut pg_sys::List, report: bool) -> bool {
     let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
     let bound = context::bound().is_some();
-    if bound && let Some(name) = context::running_holdable() {
+    if let Err(error) = context::see_statement(bound) {
         if !report {
             return false;
         }
-        refuse(Error::HoldableCursor(name));
+        refuse(error);
     }
     // SAFETY: the caller's promise.
     for usage in unsafe { relation_uses(list) } {

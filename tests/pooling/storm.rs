@@ -280,6 +280,6 @@ pub fn vanish(bouncer: &PgBouncer, tenant: Uuid, moment: usize) {
         2 => wire.send_half(&lost),
         3 => wire.send_without_sync(&lost),
         4 => wire.run(&format!("SAVEPOINT inner_part; {lost}")),
-        _ => wire.run("DECLARE left_open CURSOR WITH HOLD FOR SELECT * FROM notes; FETCH 1 FROM left_open"),
+        _ => wire.run("DECLARE left_open CURSOR FOR SELECT * FROM notes; FETCH 1 FROM left_open"),
     }
 }
