@@ -23,9 +23,9 @@ pub enum Error {
     /// No tenant has this id, slug or external id.
     UnknownTenant(String),
     /// The tenant's state forbids what was asked, for good or until someone changes it.
-    TenantClosed { tenant: String, state: String },
+    TenantClosed { tenant: String, state: &'static str },
     /// The tenant's state forbids it for the moment: try again.
-    TenantBusy { tenant: String, state: String },
+    TenantBusy { tenant: String, state: &'static str },
     /// A write for a tenant that may only be read.
     ReadOnlyTenant,
     /// Another tenant was bound earlier in this transaction.

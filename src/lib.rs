@@ -16,6 +16,7 @@ mod raw;
 mod relation;
 mod role;
 mod sqltype;
+mod uuid;
 mod version;
 
 mod monitor;

@@ -11,8 +11,8 @@ use pgrx::{Uuid, pg_sys};
 use std::ffi::CStr;
 
 /// Binds the transaction to `tenant`, if the caller, the tenant's state and what was bound before allow it.
-pub fn bind(tenant: Option<Tenant>, asked: &str, user: Option<Uuid>, source: Source) -> Result<Uuid> {
-    let bound = tenant.ok_or_else(|| Error::UnknownTenant(asked.to_owned())).and_then(|tenant| {
+fn bind(tenant: Option<Tenant>, asked: impl ToString, user: Option<Uuid>, source: Source) -> Result<Uuid> {
+    let bound = tenant.ok_or_else(|| Error::UnknownTenant(asked.to_string())).and_then(|tenant| {
         admit(&tenant, source)?;
         Ok(tenant)
     });
@@ -98,7 +98,7 @@ pub fn clear() -> bool {
 }
 
 pub fn set_by_id(tenant: Uuid, user: Option<Uuid>, source: Source) -> Result<Uuid> {
-    bind(registry::find(tenant)?, &tenant.to_string(), user, source)
+    bind(registry::find(tenant)?, tenant, user, source)
 }
 
 pub fn set_by_slug(slug: &str, user: Option<Uuid>) -> Result<Uuid> {

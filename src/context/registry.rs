@@ -62,13 +62,16 @@ pub struct Tenant {
 impl Tenant {
     /// Whether the tenant may be used now, and for writing.
     pub fn admit(&self, write: bool) -> Result<()> {
-        let (tenant, state) = (self.id.to_string(), self.status.name().to_owned());
         match self.status {
             Status::Active => Ok(()),
             Status::ReadOnly if write => Err(Error::ReadOnlyTenant),
             Status::ReadOnly => Ok(()),
-            Status::Provisioning | Status::Moving => Err(Error::TenantBusy { tenant, state }),
-            Status::Suspended | Status::Cancelled | Status::Deleted => Err(Error::TenantClosed { tenant, state }),
+            Status::Provisioning | Status::Moving => {
+                Err(Error::TenantBusy { tenant: self.id.to_string(), state: self.status.name() })
+            }
+            Status::Suspended | Status::Cancelled | Status::Deleted => {
+                Err(Error::TenantClosed { tenant: self.id.to_string(), state: self.status.name() })
+            }
         }
     }
 }

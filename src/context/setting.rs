@@ -108,7 +108,7 @@ unsafe fn decode(value: *const c_char) -> Option<Context> {
         return None;
     }
     // SAFETY: the caller's promise.
-    Context::decode(unsafe { CStr::from_ptr(value) }.to_str().ok()?)
+    Context::decode(unsafe { CStr::from_ptr(value) }.to_bytes())
 }
 
 /// Accepts a value from [`set`], or from the leader while a parallel worker starts. From anyone else only "unbound" is

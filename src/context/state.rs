@@ -2,6 +2,7 @@
 
 use crate::backend::BackendStatic;
 use crate::monitor;
+use crate::uuid;
 use crate::version;
 use pgrx::pg_sys;
 
@@ -25,8 +26,8 @@ impl Source {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::SetTenant, Self::Rebind, Self::Maintenance].into_iter().find(|source| source.name() == name)
+    fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::SetTenant, Self::Rebind, Self::Maintenance].into_iter().find(|source| source.name().as_bytes() == name)
     }
 }
 
@@ -40,32 +41,28 @@ pub struct Context {
 
 impl Context {
     /// The value of the setting: `tenant|user|source`.
-    pub fn encode(&self) -> String {
-        let user = self.user.map(|user| format_uuid(&user)).unwrap_or_default();
-        format!("{}|{}|{}", format_uuid(&self.tenant), user, self.source.name())
+    pub fn encode(&self) -> Vec<u8> {
+        let mut value = Vec::with_capacity(96);
+        value.extend_from_slice(&uuid::format(&self.tenant));
+        value.push(b'|');
+        if let Some(user) = &self.user {
+            value.extend_from_slice(&uuid::format(user));
+        }
+        value.push(b'|');
+        value.extend_from_slice(self.source.name().as_bytes());
+        value
     }
 
-    pub fn decode(value: &str) -> Option<Self> {
-        let mut fields = value.split('|');
-        let tenant = parse_uuid(fields.next()?)?;
+    pub fn decode(value: &[u8]) -> Option<Self> {
+        let mut fields = value.split(|character| *character == b'|');
+        let tenant = uuid::parse(fields.next()?)?;
         let user = match fields.next()? {
-            "" => None,
-            user => Some(parse_uuid(user)?),
+            b"" => None,
+            user => Some(uuid::parse(user)?),
         };
         let source = Source::from_name(fields.next()?)?;
         fields.next().is_none().then_some(Self { tenant, user, source })
     }
-}
-
-fn format_uuid(uuid: &[u8; 16]) -> String {
-    pgrx::Uuid::from_bytes(*uuid).to_string()
-}
-
-/// A uuid in the form that [`format_uuid`] writes, and no other.
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let hex: String = text.split('-').collect();
-    (text.len() == 36 && hex.len() == 32).then_some(())?;
-    u128::from_str_radix(&hex, 16).ok().map(u128::to_be_bytes)
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -127,7 +124,7 @@ pub fn assign(context: Option<Context>) {
     let mut text = EMPTY_TEXT;
     // SAFETY: SET_VARSIZE of a 4-byte header, written in the machine's byte order as varatt.h has it.
     unsafe { pgrx::varlena::set_varsize_4b((&raw mut text).cast(), 4 + 36) };
-    text.characters.copy_from_slice(format_uuid(&context.tenant).as_bytes());
+    text.characters = uuid::format(&context.tenant);
     // SAFETY: one thread.
     let generation = unsafe { (*STATE.as_ptr()).generation } + 1;
     STATE.set(State { bound: true, generation, context, text });
