@@ -33,7 +33,7 @@ pub fn describe(settings: &Settings, load_before: &str) -> String {
         format!("server: {version}; pg_tenancy {extension}"),
         format!("settings: {server}"),
         format!(
-            "sizes: {} rows, {} tenants, {} rounds ({} for the unrelated table), {} s of pgbench each, {} client(s), {} rows in bulk{}",
+            "sizes: {} rows, {} tenants, {} rounds ({} for scans and the unrelated table), {} s of pgbench each, {} client(s), {} rows in bulk{}",
             settings.rows,
             settings.tenants,
             settings.rounds,

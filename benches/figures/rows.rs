@@ -69,7 +69,7 @@ fn scans(bench: &Bench, settings: &Settings, figure: &str, way: &Way) -> Vec<Row
         })
     };
     let sides = [scan("guarded", true, false), scan("plain", false, true), scan("by_setting", false, false)];
-    let [ours, explicit, policy] = interleave(settings.rounds, sides);
+    let [ours, explicit, policy] = interleave(settings.fine_rounds, sides);
     vec![
         Row::new(figure, Unit::Seconds, (GUARDED, &ours), (EXPLICIT, &explicit), way.bar),
         Row::new(figure, Unit::Seconds, (GUARDED, &ours), (POLICY, &policy), Bar::None),
