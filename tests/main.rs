@@ -5,6 +5,7 @@ mod audit;
 mod context;
 mod crash;
 mod dump;
+mod examples;
 mod guard;
 mod install;
 mod pooling;

@@ -7,6 +7,7 @@ mod storm;
 #[path = "pooling/wire.rs"]
 mod wire;
 
+use harness::*;
 use storm::Storm;
 
 #[test]
@@ -31,4 +32,32 @@ fn tenants_over_few_server_sessions_never_mix_though_thousands_of_clients_vanish
 #[test]
 fn after_each_of_ten_crashes_every_tenant_is_in_a_legal_state() {
     crash::survive(10);
+}
+
+/// A hundred thousand tenants are found, bound, listed and purged like ten.
+#[test]
+fn a_hundred_thousand_tenants_are_ordinary() {
+    const TENANTS: i64 = 100_000;
+    let database = Database::new("many_tenants");
+    protected_table(&database);
+    let (mut operator, mut app) = (database.connect("operator"), database.connect("app"));
+    operator
+        .batch_execute(&format!("SELECT count(create_tenant('Tenant ' || i)) FROM generate_series(1, {TENANTS}) i"))
+        .expect("create");
+    assert_eq!(count(&mut operator, "tenancy.tenant_overview"), TENANTS);
+    for number in (1..=TENANTS).step_by(997) {
+        let mut transaction = app.transaction().expect("begin");
+        let slug = format!("tenant-{number}");
+        let bound: Uuid = one(&mut transaction, "SELECT set_tenant_by_slug($1)", &[&slug]);
+        let named: String = one(&mut transaction, "SELECT slug FROM tenancy.tenants", &[]);
+        assert_eq!(named, slug);
+        one::<i64>(&mut transaction, "INSERT INTO notes (body) VALUES ($1) RETURNING id", &[&slug]);
+        assert_eq!(one::<Uuid>(&mut transaction, "SELECT DISTINCT tenant_id FROM notes", &[]), bound);
+        transaction.commit().expect("commit");
+    }
+    let gone: Uuid = one(&mut operator, "SELECT find_tenant('tenant-998')", &[]);
+    operator.execute("SELECT delete_tenant($1)", &[&gone]).expect("delete");
+    database.connect("admin").batch_execute(&format!("CALL purge_tenant('{gone}', force => true)")).expect("purge");
+    assert_eq!(count(&mut database.superuser(), &format!("notes WHERE tenant_id = '{gone}'")), 0);
+    assert_eq!(count(&mut operator, "tenancy.tenants"), TENANTS - 1);
 }
