@@ -21,7 +21,7 @@ pub enum Level {
 
 impl Level {
     /// Those that `grant_access` takes.
-    pub const GRANTABLE: [Self; 5] = [Self::Client, Self::App, Self::Monitor, Self::Operator, Self::Admin];
+    const GRANTABLE: [Self; 5] = [Self::Client, Self::App, Self::Monitor, Self::Operator, Self::Admin];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,6 +33,11 @@ impl Level {
             Self::Admin => "admin",
             Self::Internal => "internal",
         }
+    }
+
+    /// The level that `grant_access` calls so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::GRANTABLE.into_iter().find(|level| level.name() == name)
     }
 
     /// Whether a role of this level may use what is marked with `other`.

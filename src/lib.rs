@@ -1,12 +1,13 @@
 //! pg_tenancy: multi-tenancy as a property of the database.
 //!
-//! The tour, from the floor up: [`error`] and the small helpers below it; [`monitor`], the shared memory; [`context`], who is asking;
-//! [`guard`], the hooks; [`audit`]; then the domains [`isolation`], [`tenant`] and [`access`]. Each has its SQL in `sql/<name>.sql`
-//! and its tests in `tests/<name>.rs`.
+//! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
+//! shared memory; [`context`], who is asking; [`audit`] and [`guard`], the hooks; then the domains: [`isolation`], [`tenant`] on it, and
+//! [`access`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod error;
 mod extension;
+mod holder;
 mod json;
 mod label;
 mod level;
@@ -26,9 +27,11 @@ mod context;
 mod audit;
 mod guard;
 
-mod access;
 mod isolation;
+
 mod tenant;
+
+mod access;
 
 use pgrx::prelude::*;
 

@@ -7,8 +7,6 @@ use crate::level::Level;
 use crate::{audit, context, guard, isolation, monitor, tenant};
 use pgrx::prelude::*;
 
-pub use grant::refuse_unsafe_holders;
-
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "grant_access"),
     (Level::Admin, "revoke_access"),

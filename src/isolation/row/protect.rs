@@ -5,11 +5,11 @@
 
 use super::inspect::{self, Column, Table, TenantType};
 use super::{advice, matview, policy};
-use crate::access;
 use crate::audit::{self, Entry};
 use crate::backend::BackendStatic;
 use crate::context::registry;
 use crate::error::{Error, Result, SqlResult};
+use crate::holder;
 use crate::json::Object;
 use crate::query::{self, ident};
 use crate::role;
@@ -269,7 +269,7 @@ fn protect_table(
         add_foreign_key(&tables[0], &protection)?;
     }
     matview::refuse_all()?;
-    access::refuse_unsafe_holders()?;
+    holder::refuse_all_unsafe()?;
     report(&tables, existing.default.as_deref(), &protection)?;
     if before.is_none() {
         audit::record(&Entry {
