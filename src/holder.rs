@@ -7,8 +7,9 @@ use pgrx::pg_sys;
 
 /// What lets a role step around a level, and the statement that takes it away. `$1` is the role, `$2` whether the level is client.
 ///
-/// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says. `via` is the
-/// role's own membership through which it reaches another (an owner may grant itself what was revoked, so owning counts as the right); the one that no REVOKE ends is the database owner's, in pg_database_owner.
+/// A role counts as what it is and what it could become by SET ROLE, so memberships are followed whatever INHERIT says, and owning counts
+/// as holding the right, since an owner can grant itself what was revoked. `via` is the role's own membership through which it
+/// reaches another; the one that no REVOKE ends is the database owner's, in pg_database_owner.
 const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
         SELECT member, roleid, true FROM pg_catalog.pg_auth_members
         UNION ALL SELECT datdba, 'pg_database_owner'::pg_catalog.regrole::oid, false
