@@ -1,4 +1,4 @@
-//! Procedures that commit as they go: what a C procedure must do to be one (DESIGN §16).
+//! Procedures that commit as they go: what a C procedure must do to be one.
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;

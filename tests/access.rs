@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Everyone, `stranger` and `owner` included.
 const ALL: &str = "app client operator monitor admin owner stranger";
 
-/// Which roles of the tests may execute each function of the extension (DESIGN 3): every role is named for its level.
+/// Which roles of the tests may execute each function of the extension: every role is named for its level.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("public.set_tenant", "app admin"),
     ("public.set_tenant_by_slug", "app admin"),

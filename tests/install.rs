@@ -144,7 +144,7 @@ fn every_definer_function_pins_its_search_path() {
     assert_eq!(functions_where(&mut database.superuser(), loose), []);
 }
 
-/// Prisma fails on results of these types, so that no function returns them (DESIGN 24).
+/// Prisma fails on results of these types, so that no function returns them.
 #[test]
 fn no_function_returns_a_type_that_clients_cannot_read() {
     let database = Database::new("types");
