@@ -14,6 +14,7 @@ use crate::json::Object;
 use crate::query::{self, ident};
 use crate::role;
 use crate::sqltype::{Name, RegClass};
+use crate::uuid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -106,7 +107,7 @@ fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
 }
 
 /// Fails unless every row of `table` belongs to a tenant that exists.
-fn validate_rows(table: &Table, column: &str, tenant_type: TenantType) -> Result<()> {
+fn validate_rows(table: &Table, column: &str) -> Result<()> {
     let sql = format!("SELECT DISTINCT {}::pg_catalog.text FROM ONLY {}", ident(column), table.name);
     let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]))?;
     let mut strangers = Vec::new();
@@ -114,12 +115,10 @@ fn validate_rows(table: &Table, column: &str, tenant_type: TenantType) -> Result
         match value {
             None => strangers.push("NULL".to_owned()),
             Some(value) => {
-                let known = match parse_uuid(&value) {
-                    // A text column is compared with the canonical spelling and nothing else.
-                    Some(id) if tenant_type == TenantType::Uuid || id.to_string() == value => {
-                        registry::find(id)?.is_some()
-                    }
-                    _ => false,
+                // A text column is compared with the canonical spelling and nothing else; a uuid is printed so.
+                let known = match uuid::parse(value.as_bytes()) {
+                    Some(id) => registry::find(Uuid::from_bytes(id))?.is_some(),
+                    None => false,
                 };
                 if !known {
                     strangers.push(value);
@@ -142,17 +141,11 @@ fn validate_rows(table: &Table, column: &str, tenant_type: TenantType) -> Result
     ))
 }
 
-fn parse_uuid(text: &str) -> Option<Uuid> {
-    let hex: String = text.chars().filter(|character| *character != '-').collect();
-    let number = (hex.len() == 32).then(|| u128::from_str_radix(&hex, 16).ok()).flatten()?;
-    Some(Uuid::from_bytes(number.to_be_bytes()))
-}
-
 /// Puts the tables of a hierarchy under the guard, parents first. They are locked, and their tenant columns exist.
 pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
     for table in tables.iter().filter(|table| !table.partitioned) {
-        validate_rows(table, &protection.column, protection.tenant_type)?;
+        validate_rows(table, &protection.column)?;
     }
     PROTECTING.set(true);
     let _reset = ResetOnDrop;
