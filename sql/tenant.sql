@@ -9,7 +9,7 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
 COMMENT ON TABLE tenancy.plans IS
     'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Every level reads it.';
 
--- The first three columns are read by position (src/context/registry.rs); slugs compare bytewise there, hence the collation.
+-- id, slug, status and external_id are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -19,7 +19,7 @@ CREATE TABLE tenancy.tenants (
     plan text COLLATE "C" NOT NULL,
     status_reason text,
     isolation text NOT NULL,
-    external_id text CONSTRAINT tenants_external_id_key UNIQUE,
+    external_id text COLLATE "C" CONSTRAINT tenants_external_id_key UNIQUE,
     metadata jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -57,8 +57,8 @@ COMMENT ON VIEW tenancy.tenant_overview IS
 
 COMMENT ON FUNCTION create_plan(text, text, jsonb, text[]) IS
     'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Errors: 22023 malformed name or settings; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
-COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text) IS
-    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan. Errors: 22023 malformed or reserved slug; 23505 slug, id or external id taken; P0002 unknown plan. Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
+COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text, uuid) IS
+    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan; owner is a user who becomes its first member. Errors: 22023 malformed or reserved slug; 23505 slug, id or external id taken; P0002 unknown plan or user. Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
 COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS
     'Changes what is given; NULL leaves. Returns the tenant''s id. Errors: P0002, 22023, 23505 as create_tenant(). Level operator. Example: SELECT update_tenant(find_tenant(''acme''), name => ''Acme Inc.'');';
 COMMENT ON FUNCTION find_tenant(text, text) IS

@@ -30,6 +30,20 @@ pub enum Error {
     ReadOnlyTenant,
     /// Another tenant was bound earlier in this transaction.
     AlreadyBound,
+    /// The product knows the user, who is no member of the tenant.
+    NotMember { user: String, tenant: String },
+    /// A key or token does not authenticate; deliberately without the reason, which tenancy.failed_attempts counts.
+    InvalidCredential(&'static str),
+    /// The principal has not the role, or none of its rank.
+    MissingRole(String),
+    /// The principal's credential has not the scope.
+    MissingScope(String),
+    /// The principal may not do this to someone else: what, and the way out.
+    Forbidden(String, &'static str),
+    /// A tenant keeps an owner.
+    LastOwner,
+    /// What is named has ended, or is in use: message and hint.
+    State(String, &'static str),
     /// The session's role steps around row security.
     BypassingRole { role: String, database: String },
     /// A cursor is open that belongs to the tenant bound before.
@@ -144,6 +158,33 @@ impl Error {
                 "another tenant was bound earlier in this transaction",
             )
             .hint("A transaction serves one tenant: end it, then bind the other one."),
+            Self::NotMember { user, tenant } => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("user \"{user}\" is not a member of tenant \"{tenant}\""),
+            )
+            .hint("Add the user with add_member(), or bind the tenant without a user."),
+            Self::InvalidCredential(what) => {
+                parts(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, format!("invalid {what}"))
+                    .hint("It is malformed, unknown, expired or revoked, or its tenant or member is; tenancy.failed_attempts counts why.")
+            }
+            Self::MissingRole(role) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("role \"{}\" or above is required", shown(&role)))
+            }
+            Self::MissingScope(scope) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("scope \"{}\" is required", shown(&scope)))
+            }
+            Self::Forbidden(message, hint) => {
+                let parts = parts(ERRCODE_INSUFFICIENT_PRIVILEGE, message);
+                if hint.is_empty() { parts } else { parts.hint(hint) }
+            }
+            Self::LastOwner => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "a tenant must keep an owner, and this is its last one")
+                    .hint("Make another member an owner first.")
+            }
+            Self::State(message, hint) => {
+                let parts = parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message);
+                if hint.is_empty() { parts } else { parts.hint(hint) }
+            }
             Self::BypassingRole { role, database } => parts(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("role {role} bypasses row security, so that a bound tenant would not restrict it"),

@@ -1,5 +1,5 @@
 //! The levels of authority. A level is nothing but EXECUTE on functions and SELECT on relations: each module names its own in
-//! `FUNCTIONS` and `RELATIONS`, and [`crate::access`] grants them.
+//! `FUNCTIONS` and `RELATIONS`, and [`crate::authority`] grants them.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

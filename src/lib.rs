@@ -1,8 +1,8 @@
 //! pg_tenancy: multi-tenancy as a property of the database.
 //!
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
-//! shared memory; [`context`], who is asking; [`audit`] and [`guard`], the hooks; then the domains: [`isolation`], [`tenant`] on it, and
-//! [`access`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
+//! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
+//! [`isolation`]; [`tenant`] on both; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod error;
@@ -16,7 +16,10 @@ mod query;
 mod raw;
 mod relation;
 mod role;
+mod scan;
+mod secrecy;
 mod sqltype;
+mod text;
 mod uuid;
 mod version;
 
@@ -27,11 +30,12 @@ mod context;
 mod audit;
 mod guard;
 
+mod access;
 mod isolation;
 
 mod tenant;
 
-mod access;
+mod authority;
 
 use pgrx::prelude::*;
 
@@ -59,6 +63,8 @@ pub extern "C-unwind" fn _PG_init() {
     }
     monitor::init();
     context::init();
+    secrecy::init();
+    access::init();
     guard::init();
     label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.

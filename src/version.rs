@@ -52,6 +52,64 @@ macro_rules! check_perms_hook {
 }
 pub(crate) use check_perms_hook;
 
+/// A hook of the executor's runs that calls `$look` and hands on. The frame has no destructor and no boundary, so an ERROR of a user's
+/// statement passes with every field. PostgreSQL 18 took an argument away.
+#[cfg(not(feature = "pg18"))]
+macro_rules! executor_run_hook {
+    ($name:ident, $previous:path, $look:path) => {
+        unsafe extern "C-unwind" fn $name(
+            query: *mut pgrx::pg_sys::QueryDesc,
+            direction: pgrx::pg_sys::ScanDirection::Type,
+            count: pgrx::pg_sys::uint64,
+            once: bool,
+        ) {
+            unsafe extern "C-unwind" {
+                fn standard_ExecutorRun(
+                    query: *mut pgrx::pg_sys::QueryDesc,
+                    direction: pgrx::pg_sys::ScanDirection::Type,
+                    count: pgrx::pg_sys::uint64,
+                    once: bool,
+                );
+            }
+            $look();
+            // SAFETY: the arguments that PostgreSQL passed, handed on.
+            unsafe {
+                match $previous.get() {
+                    Some(previous) => previous(query, direction, count, once),
+                    None => standard_ExecutorRun(query, direction, count, once),
+                }
+            }
+        }
+    };
+}
+#[cfg(feature = "pg18")]
+macro_rules! executor_run_hook {
+    ($name:ident, $previous:path, $look:path) => {
+        unsafe extern "C-unwind" fn $name(
+            query: *mut pgrx::pg_sys::QueryDesc,
+            direction: pgrx::pg_sys::ScanDirection::Type,
+            count: pgrx::pg_sys::uint64,
+        ) {
+            unsafe extern "C-unwind" {
+                fn standard_ExecutorRun(
+                    query: *mut pgrx::pg_sys::QueryDesc,
+                    direction: pgrx::pg_sys::ScanDirection::Type,
+                    count: pgrx::pg_sys::uint64,
+                );
+            }
+            $look();
+            // SAFETY: the arguments that PostgreSQL passed, handed on.
+            unsafe {
+                match $previous.get() {
+                    Some(previous) => previous(query, direction, count),
+                    None => standard_ExecutorRun(query, direction, count),
+                }
+            }
+        }
+    };
+}
+pub(crate) use executor_run_hook;
+
 /// The relations that a statement's permission list names, in its order.
 ///
 /// # Safety

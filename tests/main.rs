@@ -1,7 +1,7 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
-mod access;
 mod audit;
+mod authority;
 mod context;
 mod crash;
 mod dump;

@@ -1,56 +1,115 @@
-//! Authority: which role may call what, and the sealing of the extension's own functions.
+//! Who is asking: users, their memberships and roles, invitations, API keys and signed tokens.
+//!
+//! - [`user`], [`member`], [`role`], [`invitation`]: people. [`actor`] says how far one's authority over others goes.
+//! - [`api_key`] makes keys and [`verify`] recognises them; [`secret`] is their form, [`scope`] what they are limited to.
+//! - [`jwt`]: signed tokens.
+//! - [`settings`]: prefix, pepper, and how tokens are read.
 
-mod grant;
-mod seal;
+mod actor;
+mod api_key;
+mod erase;
+mod invitation;
+mod jwt;
+mod member;
+mod role;
+mod scope;
+mod secret;
+mod settings;
+mod user;
+mod verify;
+
+pub use erase::erase;
+pub use member::insert as insert_member;
+pub use role::OWNER;
 
 use crate::level::Level;
-use crate::{audit, context, guard, isolation, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
-    (Level::Admin, "grant_access"),
-    (Level::Admin, "revoke_access"),
-    (Level::Public, "tenancy.sees_all_tenants"),
-    (Level::Internal, "tenancy.seal"),
+    (Level::App, "create_user"),
+    (Level::App, "find_user"),
+    (Level::App, "update_user"),
+    (Level::Operator, "delete_user"),
+    (Level::App, "user_tenants"),
+    (Level::App, "record_login"),
+    (Level::App, "add_member"),
+    (Level::App, "change_role"),
+    (Level::App, "remove_member"),
+    (Level::Admin, "add_role"),
+    (Level::Admin, "remove_role"),
+    (Level::Public, "current_member_role"),
+    (Level::Client, "has_role"),
+    (Level::Client, "require_role"),
+    (Level::Client, "has_scope"),
+    (Level::Client, "require_scope"),
+    (Level::App, "create_invitation"),
+    (Level::Client, "accept_invitation"),
+    (Level::App, "revoke_invitation"),
+    (Level::App, "create_api_key"),
+    (Level::App, "rotate_api_key"),
+    (Level::App, "revoke_api_key"),
+    (Level::Client, "verify_api_key"),
+    (Level::Client, "authenticate_api_key"),
+    (Level::Admin, "add_jwt_key"),
+    (Level::Admin, "remove_jwt_key"),
+    (Level::Client, "authenticate_jwt"),
+    (Level::App, "issue_jwt"),
+    (Level::App, "revoke_tokens"),
 ];
-pub const RELATIONS: &[(Level, &str)] = &[(Level::Admin, "tenancy.access")];
+pub const RELATIONS: &[(Level, &str)] = &[
+    (Level::Client, "tenancy.roles"),
+    (Level::Monitor, "tenancy.roles"),
+    (Level::Client, "tenancy.members"),
+    (Level::Operator, "tenancy.members"),
+    (Level::Client, "tenancy.invitations"),
+    (Level::Operator, "tenancy.invitations"),
+    (Level::Client, "tenancy.api_keys"),
+    (Level::Operator, "tenancy.api_keys"),
+    (Level::Operator, "tenancy.users"),
+    (Level::Operator, "tenancy.memberships"),
+    (Level::Admin, "tenancy.jwt_keys"),
+];
 
-/// Every function with the level that may call it.
-fn functions() -> impl Iterator<Item = (Level, &'static str)> {
-    [
-        context::FUNCTIONS,
-        guard::FUNCTIONS,
-        monitor::FUNCTIONS,
-        audit::FUNCTIONS,
-        FUNCTIONS,
-        tenant::FUNCTIONS,
-        isolation::FUNCTIONS,
-    ]
-    .concat()
-    .into_iter()
-}
-
-/// Every relation with the level that may read it.
-fn relations() -> impl Iterator<Item = (Level, &'static str)> {
-    [guard::RELATIONS, monitor::RELATIONS, audit::RELATIONS, RELATIONS, tenant::RELATIONS, isolation::RELATIONS]
-        .concat()
-        .into_iter()
-}
-
-/// The function whose EXECUTE right says that a role holds this level.
-const fn marker(level: Level) -> &'static str {
-    match level {
-        Level::Client => "clear_tenant()",
-        Level::App => "set_tenant(uuid, uuid)",
-        Level::Monitor => "tenancy.refused()",
-        Level::Operator => "update_tenant(uuid, text, text, text, jsonb)",
-        Level::Public | Level::Admin | Level::Internal => "grant_access(regrole, text)",
-    }
+/// Registers the settings.
+pub fn init() {
+    settings::init();
 }
 
 extension_sql_file!(
     "../../sql/access.sql",
     name = "access",
-    requires = ["bootstrap", grant_access, revoke_access, sees_all_tenants, seal]
+    requires = [
+        "bootstrap",
+        "context",
+        "authority",
+        create_user,
+        find_user,
+        update_user,
+        delete_user,
+        user_tenants,
+        record_login,
+        add_member,
+        change_role,
+        remove_member,
+        add_role,
+        remove_role,
+        current_member_role,
+        has_role,
+        require_role,
+        has_scope,
+        require_scope,
+        create_invitation,
+        accept_invitation,
+        revoke_invitation,
+        create_api_key,
+        rotate_api_key,
+        revoke_api_key,
+        verify_api_key,
+        authenticate_api_key,
+        add_jwt_key,
+        remove_jwt_key,
+        authenticate_jwt,
+        issue_jwt,
+        revoke_tokens
+    ]
 );
-extension_sql_file!("../../sql/finalize.sql", name = "finalize", finalize);

@@ -19,6 +19,8 @@ const INSERT: &str = "INSERT INTO tenancy.audit_log
 const REDACT: &str =
     "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
 const REDACT_PRINCIPAL: &str = "UPDATE tenancy.audit_log SET principal = NULL WHERE principal ->> 'tenant_id' = $1";
+const REDACT_PERSON: &str = "UPDATE tenancy.audit_log SET before = NULL, after = NULL
+    WHERE (action LIKE 'user.%' AND target = $1) OR (action LIKE 'invitation.%' AND after ->> 'email' = $2)";
 const NOT_NEGATIVE: &str = "SELECT $1 >= '0'::pg_catalog.interval";
 const TRIM: &str = "DELETE FROM tenancy.audit_log WHERE at < pg_catalog.now() - $1";
 
@@ -42,6 +44,7 @@ pub fn record(entry: &Entry) -> Result<()> {
         Object::new()
             .text("tenant_id", &Uuid::from_bytes(context.tenant).to_string())
             .optional("user_id", context.user.map(|user| Uuid::from_bytes(user).to_string()).as_deref())
+            .optional("api_key_id", context::grants().api_key.map(|key| Uuid::from_bytes(key).to_string()).as_deref())
             .text("source", context.source.name())
             .finish()
     });
@@ -61,6 +64,11 @@ pub fn record(entry: &Entry) -> Result<()> {
 pub fn redact(tenant: Uuid) -> Result<()> {
     query::run(REDACT, &[tenant.into()])?;
     query::run(REDACT_PRINCIPAL, &[tenant.to_string().into()]).map(drop)
+}
+
+/// Takes what the log knows of a person out of it: their own rows, and invitations to their address.
+pub fn redact_person(user: Uuid, email: &str) -> Result<()> {
+    query::run(REDACT_PERSON, &[user.to_string().into(), email.into()]).map(drop)
 }
 
 /// The role that called, whatever definer functions it came through.

@@ -1,7 +1,7 @@
 //! Binding: from "who asks for which tenant" to the context of the transaction.
 
 use super::registry::{self, Status, Tenant};
-use super::state::{self, Context, FIRST, Source};
+use super::state::{self, Context, FIRST, Grants, Source};
 use super::{cursors, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
@@ -10,23 +10,39 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use std::ffi::CStr;
 
-/// Binds the transaction to `tenant`, if the caller, the tenant's state and what was bound before allow it.
-fn bind(tenant: Option<Tenant>, asked: impl ToString, user: Option<Uuid>, source: Source) -> Result<Uuid> {
-    let bound = tenant.ok_or_else(|| Error::UnknownTenant(asked.to_string())).and_then(|tenant| {
-        admit(&tenant, source)?;
-        Ok(tenant)
-    });
-    let tenant = bound.inspect_err(|_| {
-        monitor::count(tenant.as_ref().map(|tenant| tenant.id.as_bytes()), Refusal::Bind);
-    })?;
-    let context = Context { tenant: *tenant.id.as_bytes(), user: user.map(|user| *user.as_bytes()), source };
+/// Who is to be bound, where the tenant is known.
+pub struct Principal {
+    pub tenant: Tenant,
+    pub user: Option<Uuid>,
+    pub source: Source,
+    pub grants: Grants,
+}
+
+/// Binds the transaction to the tenant of `principal`, if the caller, the tenant's state and what was bound before allow it.
+pub fn bind(principal: &Principal) -> Result<Uuid> {
+    let Principal { tenant, user, source, grants } = principal;
+    admit(tenant, *source).inspect_err(|_| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind))?;
+    let context = Context { tenant: *tenant.id.as_bytes(), user: user.map(|user| *user.as_bytes()), source: *source };
     warn_outside_transaction_block();
-    setting::set(Some(&context));
+    setting::set(Some((&context, grants)));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();
     }
     Ok(tenant.id)
+}
+
+/// Binds a tenant that the caller chose, acting for `user`.
+fn choose(tenant: Option<Tenant>, asked: impl ToString, user: Option<Uuid>, source: Source) -> Result<Uuid> {
+    let named = |tenant: &Tenant| match user {
+        Some(user) => registry::role_of_named_user(tenant.id, user),
+        None => Ok(None),
+    };
+    let found = tenant.ok_or_else(|| Error::UnknownTenant(asked.to_string()));
+    let (tenant, role) = found.and_then(|tenant| Ok((tenant, named(&tenant)?))).inspect_err(|_| {
+        monitor::count(tenant.as_ref().map(|tenant| tenant.id.as_bytes()), Refusal::Bind);
+    })?;
+    bind(&Principal { tenant, user, source, grants: Grants { role, ..Grants::default() } })
 }
 
 fn admit(tenant: &Tenant, source: Source) -> Result<()> {
@@ -81,10 +97,11 @@ fn warn_outside_transaction_block() {
 
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
-    let before = state::bound();
-    setting::set(Some(&Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance }));
+    let (before, grants) = (state::bound(), state::grants());
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance };
+    setting::set(Some((&context, &Grants::default())));
     let result = work();
-    setting::set(before.as_ref());
+    setting::set(before.as_ref().map(|before| (before, &grants)));
     result
 }
 
@@ -98,9 +115,9 @@ pub fn clear() -> bool {
 }
 
 pub fn set_by_id(tenant: Uuid, user: Option<Uuid>, source: Source) -> Result<Uuid> {
-    bind(registry::find(tenant)?, tenant, user, source)
+    choose(registry::find(tenant)?, tenant, user, source)
 }
 
 pub fn set_by_slug(slug: &str, user: Option<Uuid>) -> Result<Uuid> {
-    bind(registry::find_by_slug(slug)?, slug, user, Source::SetTenant)
+    choose(registry::find_by_slug(slug)?, slug, user, Source::SetTenant)
 }

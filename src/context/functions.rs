@@ -1,13 +1,13 @@
 //! The SQL functions of the context.
 
 use super::bind;
-use super::state::{self, STATE, Source};
+use super::state::{self, Grants, STATE, Source};
 use crate::error::{Error, SqlResult, raise};
 use crate::monitor::{self, Refusal};
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
-/// Binds the transaction to a tenant, and says which user acts, which is not checked.
+/// Binds the transaction to a tenant, and says which user acts.
 #[pg_extern]
 fn set_tenant(tenant: Option<Uuid>, user_id: default!(Option<Uuid>, "NULL")) -> SqlResult<Uuid> {
     Ok(bind::set_by_id(tenant.ok_or(Error::Null("tenant"))?, user_id, Source::SetTenant)?)
@@ -46,8 +46,10 @@ fn current_principal() -> TableIterator<
     ),
 > {
     TableIterator::new(state::bound().into_iter().map(|context| {
+        let Grants { role, api_key, scopes } = state::grants();
         let user = context.user.map(Uuid::from_bytes);
-        (Uuid::from_bytes(context.tenant), user, None, None, None, context.source.name().to_owned())
+        let api_key = api_key.map(Uuid::from_bytes);
+        (Uuid::from_bytes(context.tenant), user, role, api_key, scopes, context.source.name().to_owned())
     }))
 }
 

@@ -12,9 +12,9 @@ mod setting;
 mod state;
 mod statement;
 
-pub use bind::for_maintenance;
+pub use bind::{Principal, bind, for_maintenance};
 pub use cursors::see_statement;
-pub use state::{bound, in_maintenance};
+pub use state::{Grants, Source, bound, grants, in_maintenance};
 
 use crate::level::Level;
 

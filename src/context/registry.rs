@@ -1,15 +1,20 @@
-//! Reading a tenant's state: an index scan of `tenancy.tenants` without SPI, so that the caller's search_path, row security and
-//! snapshot have no say, and a bind costs microseconds.
+//! What a bind needs to know: the tenant's state, and what a user is in it.
 
 use crate::error::{Error, Result};
-use pgrx::pg_sys;
-use pgrx::{FromDatum, IntoDatum, Uuid};
-use std::ffi::CStr;
+use crate::scan::{self, Key, Row};
+use pgrx::Uuid;
 
 /// Column numbers of `tenancy.tenants`; sql/tenant.sql keeps them.
 const ID: i16 = 1;
 const SLUG: i16 = 2;
 const STATUS: i16 = 3;
+const EXTERNAL_ID: i16 = 8;
+
+/// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
+const MEMBER_TENANT: i16 = 1;
+const MEMBER_USER: i16 = 2;
+const MEMBER_ROLE: i16 = 3;
+const USER_ID: i16 = 1;
 
 /// The lifecycle of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,55 +81,35 @@ impl Tenant {
     }
 }
 
-/// The tenant with this id, as of the latest commit and the caller's own changes.
+/// The tenant with this id.
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
-    scan(c"tenants_pkey", ID, pg_sys::F_UUID_EQ.into(), id.into_datum())
+    scan::first(c"tenants", c"tenants_pkey", &[Key::uuid(ID, id.as_bytes())])?.map(read).transpose()
 }
 
-/// The tenant with this slug, likewise.
+/// The tenant with this slug.
 pub fn find_by_slug(slug: &str) -> Result<Option<Tenant>> {
-    scan(c"tenants_slug_key", SLUG, pg_sys::F_TEXTEQ.into(), slug.into_datum())
+    scan::first(c"tenants", c"tenants_slug_key", &[Key::text(SLUG, slug)?])?.map(read).transpose()
 }
 
-fn relation(name: &CStr, namespace: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: a syscache lookup by a C string.
-    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), namespace) };
-    (oid != pg_sys::InvalidOid).then_some(oid)
+/// The tenant that another system knows by this id.
+pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
+    scan::first(c"tenants", c"tenants_external_id_key", &[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()
 }
 
-fn scan(index: &CStr, column: i16, equal: pg_sys::Oid, key: Option<pg_sys::Datum>) -> Result<Option<Tenant>> {
-    let missing = || Error::Internal("schema tenancy is not complete".to_owned());
-    let key = key.ok_or_else(missing)?;
-    // SAFETY: a syscache lookup by a C string.
-    let namespace = unsafe { pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true) };
-    let table = relation(c"tenants", namespace).ok_or_else(missing)?;
-    let index = relation(index, namespace).ok_or_else(missing)?;
-    // SAFETY: the table is opened with a lock and closed; the scan ends before it; a null snapshot means the latest one; the
-    // values are copied out of the tuple before the scan goes on. On an ERROR PostgreSQL releases all of it.
-    unsafe {
-        let table = pg_sys::table_open(table, pg_sys::AccessShareLock as _);
-        let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(&mut scan_key, column, pg_sys::BTEqualStrategyNumber as _, equal, key);
-        let scan = pg_sys::systable_beginscan(table, index, true, std::ptr::null_mut(), 1, &mut scan_key);
-        let tuple = pg_sys::systable_getnext(scan);
-        let found = if tuple.is_null() { None } else { Some(read(tuple, (*table).rd_att)) };
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(table, pg_sys::AccessShareLock as _);
-        found.transpose()
-    }
+fn read(row: Row) -> Result<Tenant> {
+    Ok(Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)? })
 }
 
-/// # Safety
-/// `tuple` is a row of `tenancy.tenants`, and `descriptor` that table's.
-unsafe fn read(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Result<Tenant> {
-    let missing = || Error::Internal("a tenant without id or status".to_owned());
-    // SAFETY: the columns are a uuid and a text, both NOT NULL.
-    unsafe {
-        let mut null = false;
-        let id = pg_sys::heap_getattr(tuple, ID.into(), descriptor, &mut null);
-        let id = Uuid::from_datum(id, null).ok_or_else(missing)?;
-        let status = pg_sys::heap_getattr(tuple, STATUS.into(), descriptor, &mut null);
-        let status = <&str>::from_datum(status, null).ok_or_else(missing)?;
-        Ok(Tenant { id, status: Status::from_name(status)? })
-    }
+/// The role of a user in a tenant; None for one who is no member.
+pub fn member_role(tenant: &[u8; 16], user: &[u8; 16]) -> Result<Option<String>> {
+    let keys = [Key::uuid(MEMBER_TENANT, tenant), Key::uuid(MEMBER_USER, user)];
+    scan::first(c"memberships", c"memberships_pkey", &keys)?.map(|row| row.must(MEMBER_ROLE)).transpose()
+}
+
+/// The role of a user whom a trusted backend names. One whom the product does not know has none; one whom it knows must be a member.
+pub fn role_of_named_user(tenant: Uuid, user: Uuid) -> Result<Option<String>> {
+    let role = member_role(tenant.as_bytes(), user.as_bytes())?;
+    let is_stranger =
+        role.is_none() && scan::first(c"users", c"users_pkey", &[Key::uuid(USER_ID, user.as_bytes())])?.is_some();
+    if is_stranger { Err(Error::NotMember { user: user.to_string(), tenant: tenant.to_string() }) } else { Ok(role) }
 }

@@ -1,6 +1,6 @@
 //! The settings. `tenancy.context` carries the tenant; nothing but [`set`] can give it a value, whatever SQL may be granted.
 
-use super::state::{self, Context};
+use super::state::{self, Context, Grants};
 use crate::backend::BackendStatic;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
@@ -56,9 +56,10 @@ pub fn allow_rebind() -> bool {
     ALLOW_REBIND.get()
 }
 
-/// Binds `context` until the end of the transaction or, with None, unbinds.
-pub fn set(context: Option<&Context>) {
-    let value = CString::new(context.map(Context::encode).unwrap_or_default()).unwrap_or_default();
+/// Binds the principal until the end of the transaction or, with None, unbinds.
+pub fn set(principal: Option<(&Context, &Grants)>) {
+    let value = principal.map(|(context, grants)| state::encode(context, grants)).unwrap_or_default();
+    let value = CString::new(value).unwrap_or_default();
     SETTING.set(true);
     let _reset = ResetOnDrop;
     // SAFETY: the name and the value are C strings that PostgreSQL copies.
@@ -103,12 +104,12 @@ pub fn set_transaction_read_only() {
 
 /// # Safety
 /// `value` is null or a C string.
-unsafe fn decode(value: *const c_char) -> Option<Context> {
+unsafe fn decode(value: *const c_char) -> Option<(Context, Grants)> {
     if value.is_null() {
         return None;
     }
     // SAFETY: the caller's promise.
-    Context::decode(unsafe { CStr::from_ptr(value) }.to_bytes())
+    state::decode(unsafe { CStr::from_ptr(value) }.to_bytes())
 }
 
 /// Accepts a value from [`set`], or from the leader while a parallel worker starts. From anyone else only "unbound" is

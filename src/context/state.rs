@@ -5,6 +5,7 @@ use crate::monitor;
 use crate::uuid;
 use crate::version;
 use pgrx::pg_sys;
+use std::cell::RefCell;
 
 /// How the tenant came to be bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,21 +14,29 @@ pub enum Source {
     SetTenant,
     /// An administrator changed it in mid-transaction.
     Rebind,
+    /// An API key.
+    ApiKey,
+    /// A signed token.
+    Jwt,
     /// The product itself works on the tenant's rows (purge): state and locks are its own concern.
     Maintenance,
 }
 
 impl Source {
+    const ALL: [Self; 5] = [Self::SetTenant, Self::Rebind, Self::ApiKey, Self::Jwt, Self::Maintenance];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::SetTenant => "set_tenant",
             Self::Rebind => "rebind_tenant",
+            Self::ApiKey => "api_key",
+            Self::Jwt => "jwt",
             Self::Maintenance => "maintenance",
         }
     }
 
     fn from_name(name: &[u8]) -> Option<Self> {
-        [Self::SetTenant, Self::Rebind, Self::Maintenance].into_iter().find(|source| source.name().as_bytes() == name)
+        Self::ALL.into_iter().find(|source| source.name().as_bytes() == name)
     }
 }
 
@@ -39,30 +48,56 @@ pub struct Context {
     pub source: Source,
 }
 
-impl Context {
-    /// The value of the setting: `tenant|user|source`.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut value = Vec::with_capacity(96);
-        value.extend_from_slice(&uuid::format(&self.tenant));
-        value.push(b'|');
-        if let Some(user) = &self.user {
-            value.extend_from_slice(&uuid::format(user));
-        }
-        value.push(b'|');
-        value.extend_from_slice(self.source.name().as_bytes());
-        value
-    }
+/// What the principal may do, beside being of the tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// The user's role in the tenant.
+    pub role: Option<String>,
+    pub api_key: Option<[u8; 16]>,
+    /// What the credential is limited to; None for one that names no scopes.
+    pub scopes: Option<Vec<String>>,
+}
 
-    pub fn decode(value: &[u8]) -> Option<Self> {
-        let mut fields = value.split(|character| *character == b'|');
-        let tenant = uuid::parse(fields.next()?)?;
-        let user = match fields.next()? {
-            b"" => None,
-            user => Some(uuid::parse(user)?),
-        };
-        let source = Source::from_name(fields.next()?)?;
-        fields.next().is_none().then_some(Self { tenant, user, source })
+const SEPARATOR: u8 = b'|';
+
+/// The value of the setting: `tenant|user|source|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
+pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
+    let mut value = Vec::with_capacity(160);
+    let uuid = |value: &mut Vec<u8>, uuid: &Option<[u8; 16]>| {
+        if let Some(uuid) = uuid {
+            value.extend_from_slice(&uuid::format(uuid));
+        }
+        value.push(SEPARATOR);
+    };
+    uuid(&mut value, &Some(context.tenant));
+    uuid(&mut value, &context.user);
+    value.extend_from_slice(context.source.name().as_bytes());
+    value.push(SEPARATOR);
+    value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
+    value.push(SEPARATOR);
+    uuid(&mut value, &grants.api_key);
+    if let Some(scopes) = &grants.scopes {
+        value.push(b' ');
+        value.extend_from_slice(scopes.join(" ").as_bytes());
     }
+    value
+}
+
+pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
+    let mut fields = value.splitn(6, |character| *character == SEPARATOR);
+    let mut next = || fields.next();
+    let optional = |field: &[u8]| if field.is_empty() { Some(None) } else { uuid::parse(field).map(Some) };
+    let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
+    let tenant = uuid::parse(next()?)?;
+    let user = optional(next()?)?;
+    let source = Source::from_name(next()?)?;
+    let role = Some(text(next()?)?).filter(|role| !role.is_empty());
+    let api_key = optional(next()?)?;
+    let scopes = match next()? {
+        b"" => None,
+        scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
+    };
+    Some((Context { tenant, user, source }, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -92,6 +127,15 @@ pub static STATE: BackendStatic<State> =
 /// RESET ALL makes room for another one.
 pub static FIRST: BackendStatic<Option<(pg_sys::LocalTransactionId, [u8; 16])>> = BackendStatic::new(None);
 
+thread_local! {
+    static GRANTS: RefCell<Grants> = RefCell::default();
+}
+
+/// What the bound principal may do; nothing when none is bound.
+pub fn grants() -> Grants {
+    if bound().is_some() { GRANTS.with_borrow(Grants::clone) } else { Grants::default() }
+}
+
 /// What is bound now.
 #[inline]
 pub fn bound() -> Option<Context> {
@@ -114,8 +158,8 @@ pub fn first_of_transaction() -> Option<[u8; 16]> {
 }
 
 /// Takes over a new value of the setting. Called on every change of it, an undo and the end of the transaction included.
-pub fn assign(context: Option<Context>) {
-    let Some(context) = context else {
+pub fn assign(principal: Option<(Context, Grants)>) {
+    let Some((context, grants)) = principal else {
         // SAFETY: one thread.
         unsafe { (*STATE.as_ptr()).bound = false };
         monitor::withdraw();
@@ -127,6 +171,7 @@ pub fn assign(context: Option<Context>) {
     text.characters = uuid::format(&context.tenant);
     // SAFETY: one thread.
     let generation = unsafe { (*STATE.as_ptr()).generation } + 1;
+    GRANTS.set(grants);
     STATE.set(State { bound: true, generation, context, text });
     // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
     // SAFETY: a plain read.

@@ -4,7 +4,7 @@
 
 use super::refuse;
 use crate::context::{self, registry};
-use crate::error::{Error, raise};
+use crate::error::{Error, Result, raise};
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -36,21 +36,23 @@ fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResul
 ///
 /// A savepoint rollback releases the lock if it was taken inside; then the next write takes it and checks again.
 pub fn admit_writer() {
-    use pg_sys::LockAcquireResult::{LOCKACQUIRE_ALREADY_CLEAR, LOCKACQUIRE_ALREADY_HELD};
     let Some(bound) = context::bound() else { return };
     if context::in_maintenance() {
         return;
     }
-    let result = acquire(&bound.tenant, pg_sys::ShareLock, true);
+    if let Err(error) = admit_writer_of(Uuid::from_bytes(bound.tenant)) {
+        if matches!(error, Error::Internal(_)) { raise(error) } else { refuse(error) }
+    }
+}
+
+/// Admits a write for a tenant that need not be bound.
+pub fn admit_writer_of(tenant: Uuid) -> Result<()> {
+    use pg_sys::LockAcquireResult::{LOCKACQUIRE_ALREADY_CLEAR, LOCKACQUIRE_ALREADY_HELD};
+    let result = acquire(tenant.as_bytes(), pg_sys::ShareLock, true);
     if matches!(result, LOCKACQUIRE_ALREADY_HELD | LOCKACQUIRE_ALREADY_CLEAR) {
-        return;
+        return Ok(());
     }
-    let id = Uuid::from_bytes(bound.tenant);
-    match registry::find(id) {
-        Ok(Some(tenant)) => tenant.admit(true).unwrap_or_else(|error| refuse(error)),
-        Ok(None) => refuse(Error::unknown_tenant(id)),
-        Err(error) => raise(error),
-    }
+    registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?.admit(true)
 }
 
 /// Takes the lock alone: no transaction that has written for the tenant is left, and new ones wait until ours ends.

@@ -2,11 +2,16 @@
 //! memory, so that it survives the rollback that follows a refusal; it is lost when the server restarts.
 
 mod activity;
+mod attempts;
+mod places;
 mod refusals;
 mod shared;
+mod touches;
 
 pub use activity::{bound_backends, publish, withdraw};
+pub use attempts::{Kind, Reason, count as count_attempt};
 pub use refusals::{Refusal, count};
+pub use touches::is_due;
 
 use crate::backend::BackendStatic;
 use crate::level::Level;
@@ -16,9 +21,14 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
-/// Who may call what (see [`crate::access`]).
-pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.backends"), (Level::Monitor, "tenancy.refused")];
-pub const RELATIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.activity"), (Level::Monitor, "tenancy.refusals")];
+/// Who may call what (see [`crate::authority`]).
+pub const FUNCTIONS: &[(Level, &str)] =
+    &[(Level::Monitor, "tenancy.backends"), (Level::Monitor, "tenancy.refused"), (Level::Monitor, "tenancy.failed")];
+pub const RELATIONS: &[(Level, &str)] = &[
+    (Level::Monitor, "tenancy.activity"),
+    (Level::Monitor, "tenancy.refusals"),
+    (Level::Monitor, "tenancy.failed_attempts"),
+];
 
 static PREVIOUS_REQUEST: BackendStatic<pg_sys::shmem_request_hook_type> = BackendStatic::new(None);
 static PREVIOUS_STARTUP: BackendStatic<pg_sys::shmem_startup_hook_type> = BackendStatic::new(None);
@@ -42,6 +52,8 @@ unsafe extern "C-unwind" fn request() {
     }
     activity::SLOTS.request();
     refusals::COUNTERS.request();
+    attempts::COUNTERS.request();
+    touches::TOUCHES.request();
 }
 
 #[pg_guard]
@@ -52,9 +64,11 @@ unsafe extern "C-unwind" fn attach() {
     }
     activity::SLOTS.attach();
     refusals::COUNTERS.attach();
+    attempts::COUNTERS.attach();
+    touches::TOUCHES.attach();
 }
 
-extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused]);
+extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused, failed]);
 
 const BACKENDS: &str = "SELECT pid, pg_catalog.pg_get_userbyid(usesysid)::text, state, state_change
     FROM pg_catalog.pg_stat_get_activity(NULL) WHERE pid IS NOT NULL";
@@ -110,5 +124,24 @@ fn refused() -> TableIterator<
     TableIterator::new(refusals::counts().into_iter().map(|count| {
         let [binds, mismatches, guard] = count.refused.map(|number| number.cast_signed());
         (count.tenant, binds, mismatches, guard, count.last.try_into().ok())
+    }))
+}
+
+/// Credentials that were refused since the server started, by prefix and reason.
+#[pg_extern(schema = "tenancy")]
+#[allow(clippy::type_complexity)]
+fn failed() -> TableIterator<
+    'static,
+    (
+        name!(credential, Option<String>),
+        name!(prefix, Option<String>),
+        name!(reason, String),
+        name!(attempts, i64),
+        name!(last_attempt_at, Option<Timestamp>),
+    ),
+> {
+    TableIterator::new(attempts::attempts().into_iter().map(|found| {
+        let kind = found.kind.map(str::to_owned);
+        (kind, found.prefix, found.reason.to_owned(), found.number.cast_signed(), found.last.try_into().ok())
     }))
 }

@@ -1,17 +1,11 @@
-//! Counters of what was refused, per tenant: an open-addressing table of atomics that only grows.
+//! Counters of what was refused, per tenant.
 
-use super::shared::{Atomic, AtomicUuid, Region, words};
+use super::places::{Place, Places};
+use super::shared::{Region, uuid_of, words};
 use pgrx::{Uuid, pg_sys};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Tenants whose refusals are counted apart; later ones are counted together.
 const COUNTED_TENANTS: usize = 16_384;
-/// Places that are tried before a tenant is counted among the others.
-const PROBES: usize = 64;
-
-const FREE: u64 = 0;
-const CLAIMED: u64 = 1;
-const READY: u64 = 2;
 
 #[derive(Clone, Copy)]
 pub enum Refusal {
@@ -23,14 +17,6 @@ pub enum Refusal {
     Guard = 2,
 }
 
-#[repr(C)]
-pub struct Counters {
-    state: AtomicU64,
-    tenant: AtomicUuid,
-    refused: [AtomicU64; 3],
-    last: AtomicI64,
-}
-
 /// One tenant's counters; `tenant` is None for those that have no tenant of their own.
 pub struct Count {
     pub tenant: Option<Uuid>,
@@ -38,69 +24,26 @@ pub struct Count {
     pub last: pg_sys::TimestampTz,
 }
 
-impl Counters {
-    fn add(&self, refusal: Refusal) {
-        // SAFETY: reads the clock.
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
-        self.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
-        self.last.fetch_max(now, Ordering::Relaxed);
-    }
-
-    fn read(&self, tenant: Option<Uuid>) -> Count {
-        Count {
-            tenant,
-            refused: std::array::from_fn(|kind| self.refused[kind].load(Ordering::Relaxed)),
-            last: self.last.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Takes this place for `tenant`, or tells whether it has it.
-    fn is_of(&self, tenant: &[u8; 16]) -> bool {
-        match self.state.compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Acquire) {
-            Ok(_) => {
-                self.tenant.store(tenant);
-                self.state.store(READY, Ordering::Release);
-                true
-            }
-            Err(_) => {
-                while self.state.load(Ordering::Acquire) == CLAIMED {
-                    std::hint::spin_loop();
-                }
-                self.tenant.load() == *tenant
-            }
-        }
-    }
-}
-
-// SAFETY: atomics only.
-unsafe impl Atomic for Counters {}
-
-/// One place for each tenant, and a last one for refusals that have no tenant of their own: none bound, unknown, or no room.
-pub static COUNTERS: Region<Counters> = Region::new(c"pg_tenancy refusals", || COUNTED_TENANTS + 1);
+pub static COUNTERS: Region<Place<2, 3>> = Region::new(c"pg_tenancy refusals", || COUNTED_TENANTS + 1);
 
 /// Counts a refusal for `tenant`. It stays counted when the transaction rolls back.
 #[cold]
 pub fn count(tenant: Option<&[u8; 16]>, refusal: Refusal) {
-    let Some((others, own)) = COUNTERS.elements().split_last() else { return };
-    let place = tenant.and_then(|tenant| {
+    let key = tenant.map(|tenant| {
         let (high, low) = words(tenant);
-        let start = (high ^ low) as usize;
-        (0..PROBES).map(|probe| &own[start.wrapping_add(probe) % own.len()]).find(|counters| counters.is_of(tenant))
+        [high, low]
     });
-    place.unwrap_or(others).add(refusal);
+    Places(COUNTERS.elements()).count(key, refusal as usize);
 }
 
 /// The counters of every tenant that has any.
 pub fn counts() -> Vec<Count> {
-    let Some((others, own)) = COUNTERS.elements().split_last() else { return Vec::new() };
-    let mut counts: Vec<Count> = own
-        .iter()
-        .filter(|counters| counters.state.load(Ordering::Acquire) == READY)
-        .map(|counters| counters.read(Some(Uuid::from_bytes(counters.tenant.load()))))
-        .collect();
-    let others = others.read(None);
-    if others.last != 0 {
-        counts.push(others);
-    }
-    counts
+    Places(COUNTERS.elements())
+        .counts()
+        .map(|(key, counts)| Count {
+            tenant: key.map(|[high, low]| Uuid::from_bytes(uuid_of(high, low))),
+            refused: counts.map(|count| count.number),
+            last: counts.map(|count| count.last).into_iter().max().unwrap_or_default(),
+        })
+        .collect()
 }

@@ -67,10 +67,7 @@ impl AtomicUuid {
     }
 
     pub fn load(&self) -> [u8; 16] {
-        let mut uuid = [0; 16];
-        uuid[..8].copy_from_slice(&self.0[0].load(Ordering::Relaxed).to_be_bytes());
-        uuid[8..].copy_from_slice(&self.0[1].load(Ordering::Relaxed).to_be_bytes());
-        uuid
+        uuid_of(self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed))
     }
 }
 
@@ -78,4 +75,9 @@ impl AtomicUuid {
 pub fn words(uuid: &[u8; 16]) -> (u64, u64) {
     let number = u128::from_be_bytes(*uuid);
     ((number >> 64) as u64, number as u64)
+}
+
+/// The uuid of these halves.
+pub fn uuid_of(high: u64, low: u64) -> [u8; 16] {
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }

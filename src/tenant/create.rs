@@ -1,10 +1,12 @@
 //! Creating and changing a tenant's registry row.
 
-use super::{plan, slug, text};
+use super::{plan, slug};
+use crate::access;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::query;
+use crate::text;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -87,6 +89,7 @@ impl New<'_> {
 /// Registers a tenant.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
 fn create_tenant(
     name: Option<&str>,
     slug: default!(Option<&str>, "NULL"),
@@ -95,6 +98,7 @@ fn create_tenant(
     metadata: default!(Option<Jsonb>, "'{}'"),
     id: default!(Option<Uuid>, "gen_random_uuid()"),
     external_id: default!(Option<&str>, "NULL"),
+    owner: default!(Option<Uuid>, "NULL"),
 ) -> SqlResult<Uuid> {
     let name = text::check_name(name.ok_or(Error::Null("name"))?)?;
     let given = slug.map(slug::check).transpose()?;
@@ -127,6 +131,9 @@ fn create_tenant(
         ),
         ..Entry::default()
     })?;
+    if let Some(owner) = owner {
+        access::insert_member(id, owner, access::OWNER)?;
+    }
     Ok(id)
 }
 

@@ -1,6 +1,6 @@
 //! The states of a tenant and the ways between them.
 
-use super::{plan, text};
+use super::plan;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
@@ -8,6 +8,7 @@ use crate::guard::lock;
 use crate::json::Object;
 use crate::monitor;
 use crate::query;
+use crate::text;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};

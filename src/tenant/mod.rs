@@ -8,7 +8,6 @@ mod lookup;
 mod plan;
 mod purge;
 mod slug;
-mod text;
 
 use crate::level::Level;
 use pgrx::prelude::*;
@@ -44,7 +43,7 @@ extension_sql_file!(
     requires = [
         "bootstrap",
         "context",
-        "access",
+        "authority",
         "monitor",
         create_plan,
         create_tenant,

@@ -1,5 +1,6 @@
 //! The end of a tenant: its rows in users' tables, then its registry row.
 
+use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
@@ -94,6 +95,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         if query::run(DELETE, &[tenant.into()])? == 0 {
             return Ok(None);
         }
+        access::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {

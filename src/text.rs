@@ -26,3 +26,17 @@ pub fn check_external_id(external_id: &str) -> Result<&str> {
 pub fn check_reason(reason: &str) -> Result<&str> {
     check("reason", reason, MAX_REASON)
 }
+
+/// RFC 5321, section 4.5.3.1.3, less the brackets.
+const MAX_EMAIL: usize = 254;
+
+/// An e-mail address in lower case, as it is kept and compared.
+pub fn check_email(email: &str) -> Result<String> {
+    let well_formed = email.chars().count() <= MAX_EMAIL
+        && !email.chars().any(|character| character.is_control() || character.is_whitespace())
+        && email.rsplit_once('@').is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty());
+    if !well_formed {
+        return Err(Error::invalid("e-mail address is malformed or longer than 254 characters", ""));
+    }
+    Ok(email.to_lowercase())
+}

@@ -1,0 +1,115 @@
+//! Who acts on other people, and how far that goes: a member never gives what is above their own role, and never acts on who is above them.
+//! A backend that bound a tenant without a user acts for itself, and may do anything in it.
+
+use super::role;
+use crate::context::{self, Source};
+use crate::error::{Error, Result};
+use crate::guard::lock;
+use crate::query;
+use pgrx::Uuid;
+use std::collections::BTreeMap;
+
+/// One order for everyone, so that two sessions wait for each other and never in a circle.
+const LOCK: &str = "SELECT user_id, role FROM tenancy.memberships
+    WHERE tenant_id = $1 AND (role = 'owner' OR user_id = ANY ($2)) ORDER BY user_id FOR UPDATE";
+
+/// The bound tenant, admitted for writing.
+pub fn tenant_for_writing() -> Result<Uuid> {
+    let bound = context::bound().ok_or(Error::Unbound)?;
+    lock::admit_writer();
+    Ok(Uuid::from_bytes(bound.tenant))
+}
+
+/// The user who acts; None for the backend itself.
+pub fn user() -> Result<Option<Uuid>> {
+    let Some(bound) = context::bound() else { return Ok(None) };
+    match (bound.user, bound.source) {
+        (None, Source::ApiKey) => Err(Error::Forbidden(
+            "an API key that belongs to no user cannot act on members or credentials".to_owned(),
+            "",
+        )),
+        (user, _) => Ok(user.map(Uuid::from_bytes)),
+    }
+}
+
+/// The members that a change is about, their rows locked, with the one who makes it.
+pub struct Members {
+    tenant: Uuid,
+    roles: BTreeMap<[u8; 16], String>,
+    actor: Option<(Uuid, i32)>,
+}
+
+impl Members {
+    /// Locks the tenant's owners, `users` and the acting user.
+    pub fn lock(tenant: Uuid, users: &[Uuid]) -> Result<Self> {
+        let acting = user()?;
+        let wanted: Vec<Uuid> = users.iter().copied().chain(acting).collect();
+        let rows = query::current_rows(LOCK, &[tenant.into(), wanted.into()], |row| {
+            Ok((*row.must::<Uuid>(1)?.as_bytes(), row.must::<String>(2)?))
+        })?;
+        let mut members = Self { tenant, roles: rows.into_iter().collect(), actor: None };
+        if let Some(acting) = acting {
+            let rank = members
+                .rank(acting)?
+                .ok_or_else(|| Error::NotMember { user: acting.to_string(), tenant: tenant.to_string() })?;
+            members.actor = Some((acting, rank));
+        }
+        Ok(members)
+    }
+
+    /// The tenant whose members these are.
+    pub fn tenant(&self) -> Uuid {
+        self.tenant
+    }
+
+    pub fn role(&self, user: Uuid) -> Option<&str> {
+        self.roles.get(user.as_bytes()).map(String::as_str)
+    }
+
+    fn rank(&self, user: Uuid) -> Result<Option<i32>> {
+        // A role that was taken out of the tables by hand ranks below all.
+        self.role(user).map(|own| Ok(role::rank(own)?.unwrap_or_default())).transpose()
+    }
+
+    /// The user who acts; None for the backend itself.
+    pub fn actor(&self) -> Option<Uuid> {
+        self.actor.map(|(user, _)| user)
+    }
+
+    /// Fails when the actor would give a role above their own.
+    pub fn may_give(&self, role: &str, rank: i32) -> Result<()> {
+        match self.actor {
+            Some((_, own)) if rank > own => {
+                Err(Error::Forbidden(format!("role \"{role}\" is above that of the acting user"), ""))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when `user` is above the actor.
+    pub fn may_change(&self, user: Uuid) -> Result<()> {
+        match self.actor {
+            Some((_, own)) if self.rank(user)?.is_some_and(|rank| rank > own) => {
+                Err(Error::Forbidden(format!("user \"{user}\" is above the acting user"), ""))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when the actor would get a credential of someone who is not below them: it acts as that user.
+    pub fn may_impersonate(&self, user: Uuid) -> Result<()> {
+        match self.actor {
+            Some((actor, own)) if actor != user && self.rank(user)?.is_none_or(|rank| rank >= own) => {
+                Err(Error::Forbidden(format!("the acting user cannot have a credential of user \"{user}\""), ""))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when `user` is the tenant's last owner.
+    pub fn keep_an_owner_besides(&self, user: Uuid) -> Result<()> {
+        let is_owner = |role: &str| role == role::OWNER;
+        let others = self.roles.iter().any(|(other, role)| other != user.as_bytes() && is_owner(role));
+        if self.role(user).is_some_and(is_owner) && !others { Err(Error::LastOwner) } else { Ok(()) }
+    }
+}

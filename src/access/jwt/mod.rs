@@ -1,0 +1,14 @@
+//! Signed tokens (JSON Web Tokens, RFC 7519).
+//!
+//! - [`key`]: the keys that sign and verify, each for one algorithm.
+//! - [`claims`]: what a token says, by the names that the settings give.
+//! - [`verify`]: from a token to the principal.
+//! - [`issue`]: tokens of our own.
+
+mod claims;
+mod issue;
+mod key;
+mod verify;
+
+/// Longer ones are refused unread.
+const MAX_TOKEN: usize = 16 * 1024;

@@ -1,0 +1,194 @@
+//! From a signed token to the principal. Nothing is kept between calls: keys, tenant, user and membership are read anew each time.
+
+use super::super::role;
+use super::super::settings::{self, Membership};
+use super::MAX_TOKEN;
+use super::claims::{Claims, Payload};
+use super::key::{self, JwtKey};
+use crate::context::registry::{self, Tenant};
+use crate::context::{self, Grants, Principal, Source};
+use crate::error::{Error, Result};
+use crate::monitor::{self, Kind, Reason};
+use crate::scan::{self, Key, Row};
+use crate::uuid;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header};
+use pgrx::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+/// Column numbers of `tenancy.users` and `tenancy.tenants`; sql/access.sql and sql/tenant.sql keep them.
+const USER_ID: i16 = 1;
+const USER_HOME: i16 = 2;
+const USER_EXTERNAL_ID: i16 = 4;
+const TOKENS_NOT_BEFORE: i16 = 5;
+
+/// PostgreSQL counts microseconds since 2000, a token seconds since 1970.
+const EPOCH_DIFFERENCE: f64 = 946_684_800.0;
+
+/// What became of a token: the answer, or why it is refused and the kid that may be shown.
+type Outcome<T> = std::result::Result<T, (Reason, String)>;
+
+fn reason(error: &jsonwebtoken::errors::Error) -> Reason {
+    match error.kind() {
+        ErrorKind::InvalidSignature => Reason::Signature,
+        ErrorKind::ExpiredSignature => Reason::Expired,
+        ErrorKind::ImmatureSignature => Reason::NotYetValid,
+        ErrorKind::InvalidIssuer => Reason::Issuer,
+        ErrorKind::InvalidAudience => Reason::Audience,
+        ErrorKind::InvalidAlgorithm => Reason::Algorithm,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Reason::Claims,
+        _ => Reason::Malformed,
+    }
+}
+
+/// What a token must be for its key.
+fn validation(key: &JwtKey) -> Validation {
+    let mut validation = Validation::new(key.algorithm);
+    validation.leeway = settings::leeway();
+    validation.validate_nbf = true;
+    let mut required = vec!["exp"];
+    if let Some(issuer) = &key.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    if let Some(audience) = &key.audience {
+        validation.set_audience(&[audience]);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+/// The payload of a token that one of our keys has signed and that is valid now.
+fn payload(token: &str) -> Result<Outcome<(Payload, String)>> {
+    if token.len() > MAX_TOKEN {
+        return Ok(Err((Reason::Malformed, String::new())));
+    }
+    let Ok(header) = decode_header(token) else { return Ok(Err((Reason::Malformed, String::new()))) };
+    // RFC 7515, section 4.1.11: an extension that must be understood, and is not.
+    if header.crit.is_some() {
+        return Ok(Err((Reason::Malformed, String::new())));
+    }
+    let Some(key) = key::find(header.kid.as_deref())? else { return Ok(Err((Reason::Kid, String::new()))) };
+    let kid = key.kid.clone();
+    if header.alg != key.algorithm {
+        return Ok(Err((Reason::Algorithm, kid)));
+    }
+    Ok(match decode::<Payload>(token, &key.decoding_key()?, &validation(&key)) {
+        Ok(token) if key.audience.is_none() && token.claims.get("aud").is_some_and(|aud| !aud.is_null()) => {
+            Err((Reason::Audience, kid))
+        }
+        Ok(token) => Ok((token.claims, kid)),
+        Err(error) => Err((reason(&error), kid)),
+    })
+}
+
+/// The tenant that a claim names by its id or external id.
+fn find_tenant(claim: &str) -> Result<Option<Tenant>> {
+    if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
+        && let Some(tenant) = registry::find(Uuid::from_bytes(id))?
+    {
+        return Ok(Some(tenant));
+    }
+    registry::find_by_external_id(claim)
+}
+
+/// The user that a claim names by id or external id: the tenant's own, or one of no tenant.
+fn find_user(tenant: &Tenant, claim: &str) -> Result<Option<Row>> {
+    let is_reachable = |row: &Row| row.uuid(USER_HOME).is_none_or(|home| home == *tenant.id.as_bytes());
+    if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
+        && let Some(user) = scan::first(c"users", c"users_pkey", &[Key::uuid(USER_ID, &id)])?
+    {
+        return Ok(Some(user).filter(is_reachable));
+    }
+    for home in [Key::uuid(USER_HOME, tenant.id.as_bytes()), Key::null(USER_HOME)] {
+        let keys = [Key::text(USER_EXTERNAL_ID, claim)?, home];
+        if let Some(user) = scan::first(c"users", c"users_external_id_key", &keys)? {
+            return Ok(Some(user));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the token was issued before its user's tokens were revoked. One that does not say when counts as such.
+fn is_revoked(user: &Row, issued_at: Option<f64>) -> bool {
+    let Some(not_before) = user.get::<i64>(TOKENS_NOT_BEFORE) else { return false };
+    let not_before = not_before as f64 / 1e6 + EPOCH_DIFFERENCE;
+    issued_at.is_none_or(|issued_at| issued_at < not_before)
+}
+
+/// The user's id, and the role that they have in the tenant.
+fn member(tenant: &Tenant, claims: &Claims) -> Result<std::result::Result<(Uuid, Option<String>), Reason>> {
+    let trusted = settings::membership() == Membership::Trusted;
+    let user = find_user(tenant, &claims.user)?;
+    if user.as_ref().is_some_and(|user| is_revoked(user, claims.issued_at)) {
+        return Ok(Err(Reason::Revoked));
+    }
+    let id = match &user {
+        Some(user) => user.must(USER_ID)?,
+        None => match uuid::parse(claims.user.to_ascii_lowercase().as_bytes()) {
+            Some(id) if trusted => Uuid::from_bytes(id),
+            _ => return Ok(Err(Reason::Unknown)),
+        },
+    };
+    if !trusted {
+        let role = registry::member_role(tenant.id.as_bytes(), id.as_bytes())?;
+        return Ok(role.map(|role| (id, Some(role))).ok_or(Reason::Member));
+    }
+    match &claims.role {
+        Some(role) if role::rank(role)?.is_none() => Ok(Err(Reason::Claims)),
+        role => Ok(Ok((id, role.clone()))),
+    }
+}
+
+/// The principal of a token.
+fn principal(token: &str) -> Result<Outcome<Principal>> {
+    let (payload, kid) = match payload(token)? {
+        Ok(found) => found,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let claims = match Claims::read(&payload) {
+        Ok(claims) => claims,
+        Err(reason) => return Ok(Err((reason, kid))),
+    };
+    let Some(tenant) = find_tenant(&claims.tenant)? else { return Ok(Err((Reason::Unknown, kid))) };
+    match tenant.admit(false) {
+        Err(Error::TenantClosed { .. }) => return Ok(Err((Reason::Tenant, kid))),
+        admitted => admitted?,
+    }
+    Ok(match member(&tenant, &claims)? {
+        Ok((user, role)) => {
+            let grants = Grants { role, api_key: None, scopes: claims.scopes };
+            Ok(Principal { tenant, user: Some(user), source: Source::Jwt, grants })
+        }
+        Err(reason) => Err((reason, kid)),
+    })
+}
+
+/// Binds the transaction to the tenant that a signed token names.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn authenticate_jwt(
+    token: Option<&str>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(tenant_id, Uuid),
+            name!(user_id, Option<Uuid>),
+            name!(role, Option<String>),
+            name!(api_key_id, Option<Uuid>),
+            name!(scopes, Option<Vec<String>>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let principal = principal(token.unwrap_or_default())?.map_err(|(reason, kid)| {
+        monitor::count_attempt(Kind::Jwt, &kid, reason);
+        Error::InvalidCredential("token")
+    })?;
+    context::bind(&principal)?;
+    let Principal { tenant, user, grants: Grants { role, scopes, .. }, .. } = principal;
+    Ok(TableIterator::once((tenant.id, user, role, None, scopes)))
+}

@@ -1,0 +1,65 @@
+//! Authority: which role may call what, and the sealing of the extension's own functions.
+
+mod grant;
+mod seal;
+
+use crate::level::Level;
+use crate::{access, audit, context, guard, isolation, monitor, tenant};
+use pgrx::prelude::*;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Admin, "grant_access"),
+    (Level::Admin, "revoke_access"),
+    (Level::Public, "tenancy.sees_all_tenants"),
+    (Level::Internal, "tenancy.seal"),
+];
+pub const RELATIONS: &[(Level, &str)] = &[(Level::Admin, "tenancy.access")];
+
+/// Every function with the level that may call it.
+fn functions() -> impl Iterator<Item = (Level, &'static str)> {
+    [
+        context::FUNCTIONS,
+        guard::FUNCTIONS,
+        monitor::FUNCTIONS,
+        audit::FUNCTIONS,
+        FUNCTIONS,
+        access::FUNCTIONS,
+        tenant::FUNCTIONS,
+        isolation::FUNCTIONS,
+    ]
+    .concat()
+    .into_iter()
+}
+
+/// Every relation with the level that may read it.
+fn relations() -> impl Iterator<Item = (Level, &'static str)> {
+    [
+        guard::RELATIONS,
+        monitor::RELATIONS,
+        audit::RELATIONS,
+        RELATIONS,
+        access::RELATIONS,
+        tenant::RELATIONS,
+        isolation::RELATIONS,
+    ]
+    .concat()
+    .into_iter()
+}
+
+/// The function whose EXECUTE right says that a role holds this level.
+const fn marker(level: Level) -> &'static str {
+    match level {
+        Level::Client => "clear_tenant()",
+        Level::App => "set_tenant(uuid, uuid)",
+        Level::Monitor => "tenancy.refused()",
+        Level::Operator => "update_tenant(uuid, text, text, text, jsonb)",
+        Level::Public | Level::Admin | Level::Internal => "grant_access(regrole, text)",
+    }
+}
+
+extension_sql_file!(
+    "../../sql/authority.sql",
+    name = "authority",
+    requires = ["bootstrap", grant_access, revoke_access, sees_all_tenants, seal]
+);
+extension_sql_file!("../../sql/finalize.sql", name = "finalize", finalize);

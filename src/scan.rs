@@ -1,0 +1,206 @@
+//! Reading rows of the product's own tables by key: an index scan without SPI, so that the caller's search_path, row security and
+//! snapshot have no say, what was just committed counts, and it costs microseconds, also on a standby.
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use pgrx::{FromDatum, Uuid};
+use std::ffi::CStr;
+
+/// Columns that a table read so may have.
+const MAX_COLUMNS: usize = 24;
+/// Columns that a key may have.
+const MAX_KEYS: usize = 2;
+
+/// PostgreSQL's functions as they are, without pgrx's boundary around each: [`fetch`] runs whole inside one.
+mod unguarded {
+    use pgrx::pg_sys::*;
+    use std::ffi::{c_char, c_int};
+
+    unsafe extern "C-unwind" {
+        pub fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
+        pub fn get_relname_relid(name: *const c_char, namespace: Oid) -> Oid;
+        pub fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
+        pub fn table_close(relation: Relation, mode: LOCKMODE);
+        pub fn ScanKeyInit(
+            entry: ScanKey,
+            column: AttrNumber,
+            strategy: StrategyNumber,
+            procedure: RegProcedure,
+            argument: Datum,
+        );
+        pub fn systable_beginscan(
+            relation: Relation,
+            index: Oid,
+            index_ok: bool,
+            snapshot: Snapshot,
+            keys: c_int,
+            key: ScanKey,
+        ) -> SysScanDesc;
+        pub fn systable_getnext(scan: SysScanDesc) -> HeapTuple;
+        pub fn systable_endscan(scan: SysScanDesc);
+        pub fn heap_copytuple(tuple: HeapTuple) -> HeapTuple;
+        pub fn heap_deform_tuple(tuple: HeapTuple, descriptor: TupleDesc, values: *mut Datum, nulls: *mut bool);
+    }
+}
+
+/// What one column must equal.
+#[derive(Clone, Copy)]
+pub struct Key {
+    column: i16,
+    /// The equality operator's function; None where the column is to be NULL.
+    equal: Option<u32>,
+    value: pg_sys::Datum,
+}
+
+impl Key {
+    /// The column is this uuid, which outlives the scan.
+    pub fn uuid(column: i16, value: &[u8; 16]) -> Self {
+        Self { column, equal: Some(pg_sys::F_UUID_EQ), value: pg_sys::Datum::from(value.as_ptr()) }
+    }
+
+    /// The column is this text, which may be an argument of the calling function.
+    pub fn text(column: i16, value: &str) -> Result<Self> {
+        let value = pgrx::IntoDatum::into_datum(value).ok_or_else(missing)?;
+        Ok(Self { column, equal: Some(pg_sys::F_TEXTEQ), value })
+    }
+
+    /// The column is NULL.
+    pub fn null(column: i16) -> Self {
+        Self { column, equal: None, value: pg_sys::Datum::null() }
+    }
+
+    /// The column is this hash, which outlives the scan.
+    pub fn hash(column: i16, value: &Hash) -> Self {
+        Self { column, equal: Some(pg_sys::F_BYTEAEQ), value: pg_sys::Datum::from(std::ptr::from_ref(value)) }
+    }
+}
+
+/// 32 bytes as PostgreSQL's bytea: length word, then the bytes.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Hash {
+    length_word: u32,
+    bytes: [u8; 32],
+}
+
+impl Hash {
+    pub fn new(bytes: [u8; 32]) -> Self {
+        let mut hash = Self { length_word: 0, bytes };
+        // SAFETY: writes the header that the structure begins with.
+        unsafe { pgrx::varlena::set_varsize_4b((&raw mut hash).cast(), 4 + 32) };
+        hash
+    }
+
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+}
+
+/// A row that was found. What it refers to lives as long as the memory context that was current.
+#[derive(Clone, Copy)]
+pub struct Row {
+    values: [pg_sys::Datum; MAX_COLUMNS],
+    nulls: [bool; MAX_COLUMNS],
+}
+
+impl Row {
+    const EMPTY: Self = Self { values: [pg_sys::Datum::null(); MAX_COLUMNS], nulls: [true; MAX_COLUMNS] };
+
+    /// The column of this number, from 1; None for NULL.
+    pub fn get<T: FromDatum>(&self, column: i16) -> Option<T> {
+        let place = usize::try_from(column).ok()?.checked_sub(1)?;
+        // SAFETY: the datum of a column whose type the caller knows, from a copy of the tuple.
+        unsafe { T::from_datum(*self.values.get(place)?, *self.nulls.get(place)?) }
+    }
+
+    /// A column that is NOT NULL.
+    pub fn must<T: FromDatum>(&self, column: i16) -> Result<T> {
+        self.get(column).ok_or_else(missing)
+    }
+
+    pub fn uuid(&self, column: i16) -> Option<[u8; 16]> {
+        self.get::<Uuid>(column).map(|uuid| *uuid.as_bytes())
+    }
+}
+
+fn missing() -> Error {
+    Error::Internal("schema tenancy is not complete".to_owned())
+}
+
+/// The row of `tenancy.<table>` that `index` finds by `keys`, as of the latest commit and the caller's own changes.
+pub fn first(table: &CStr, index: &CStr, keys: &[Key]) -> Result<Option<Row>> {
+    let mut rows = [Row::EMPTY];
+    Ok((read(table, Some(index), keys, &mut rows)? == 1).then_some(rows[0]))
+}
+
+/// Every row of a small table, up to `LIMIT`.
+pub fn all<const LIMIT: usize>(table: &CStr) -> Result<Vec<Row>> {
+    let mut rows = vec![Row::EMPTY; LIMIT];
+    let found = read(table, None, &[], &mut rows)?;
+    rows.truncate(found);
+    Ok(rows)
+}
+
+fn read(table: &CStr, index: Option<&CStr>, keys: &[Key], rows: &mut [Row]) -> Result<usize> {
+    if keys.len() > MAX_KEYS {
+        return Err(missing());
+    }
+    // SAFETY: fetch holds nothing with a destructor, so an ERROR may leave it anywhere; the names are C strings.
+    let found = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| fetch(table, index, keys, rows)) };
+    found.ok_or_else(missing)
+}
+
+/// The number of rows read; None where a relation is not there.
+///
+/// # Safety
+/// Runs inside a boundary; there are at most MAX_KEYS keys, each for a column of its type.
+unsafe fn fetch(table: &CStr, index: Option<&CStr>, keys: &[Key], rows: &mut [Row]) -> Option<usize> {
+    use unguarded::*;
+    // SAFETY: the table is opened with a lock and closed; the scan ends before it; a null snapshot means the latest one; tuples are copied
+    // before the scan goes on, and deformed into arrays that are long enough. On an ERROR PostgreSQL releases all of it.
+    unsafe {
+        let namespace = get_namespace_oid(c"tenancy".as_ptr(), true);
+        let table = get_relname_relid(table.as_ptr(), namespace);
+        let index = match index {
+            Some(index) => get_relname_relid(index.as_ptr(), namespace),
+            None => table,
+        };
+        if table == pg_sys::InvalidOid || index == pg_sys::InvalidOid {
+            return None;
+        }
+        let by_index = index != table;
+        let relation = table_open(table, pg_sys::AccessShareLock as _);
+        let descriptor = (*relation).rd_att;
+        if (*descriptor).natts as usize > MAX_COLUMNS {
+            table_close(relation, pg_sys::AccessShareLock as _);
+            return None;
+        }
+        let mut scan_keys = [pg_sys::ScanKeyData::default(), pg_sys::ScanKeyData::default()];
+        for (scan_key, key) in scan_keys.iter_mut().zip(keys) {
+            match key.equal {
+                Some(equal) => {
+                    ScanKeyInit(scan_key, key.column, pg_sys::BTEqualStrategyNumber as _, equal.into(), key.value);
+                }
+                None => {
+                    scan_key.sk_flags = (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as _;
+                    scan_key.sk_attno = key.column;
+                }
+            }
+        }
+        let keys = keys.len() as i32;
+        let scan = systable_beginscan(relation, index, by_index, std::ptr::null_mut(), keys, scan_keys.as_mut_ptr());
+        let mut found = 0;
+        for row in rows {
+            let tuple = systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let copy = heap_copytuple(tuple);
+            heap_deform_tuple(copy, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+            found += 1;
+        }
+        systable_endscan(scan);
+        table_close(relation, pg_sys::AccessShareLock as _);
+        Some(found)
+    }
+}

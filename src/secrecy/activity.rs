@@ -1,0 +1,125 @@
+//! `pg_stat_activity`: sessions of one role see each other's statements. PostgreSQL shows a statement when it arrives, so a credential
+//! written into one is covered as soon as it is parsed, and again when the execution of a prepared one starts. One that is passed as a
+//! parameter is never shown.
+
+use super::{client_statement, pattern};
+use crate::backend::BackendStatic;
+use crate::raw;
+use crate::version::executor_run_hook;
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{CStr, CString, c_char};
+
+static PREVIOUS_ANALYZE: BackendStatic<pg_sys::post_parse_analyze_hook_type> = BackendStatic::new(None);
+static PREVIOUS_RUN: BackendStatic<pg_sys::ExecutorRun_hook_type> = BackendStatic::new(None);
+static PREVIOUS_UTILITY: BackendStatic<pg_sys::ProcessUtility_hook_type> = BackendStatic::new(None);
+
+/// The statement that was looked at last and when it started: a function's inner statements need no second look.
+static SEEN: BackendStatic<(usize, pg_sys::TimestampTz)> = BackendStatic::new((0, 0));
+
+pub fn init() {
+    // SAFETY: called once, from _PG_init, before any query runs.
+    unsafe {
+        PREVIOUS_ANALYZE.set(pg_sys::post_parse_analyze_hook);
+        pg_sys::post_parse_analyze_hook = Some(after_analysis);
+        PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
+        pg_sys::ExecutorRun_hook = Some(run);
+        PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(utility);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn after_analysis(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    if let Some(previous) = PREVIOUS_ANALYZE.get() {
+        // SAFETY: the arguments that PostgreSQL passed, handed on; an ERROR unwinds through the boundary.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(state, query, jumble)) };
+    }
+    look();
+}
+
+executor_run_hook!(run, PREVIOUS_RUN, look);
+
+/// Hands on, like the executor's hook, without a destructor or a boundary.
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    unsafe extern "C-unwind" {
+        fn standard_ProcessUtility(
+            statement: *mut pg_sys::PlannedStmt,
+            text: *const c_char,
+            read_only: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            parameters: pg_sys::ParamListInfo,
+            environment: *mut pg_sys::QueryEnvironment,
+            destination: *mut pg_sys::DestReceiver,
+            completion: *mut pg_sys::QueryCompletion,
+        );
+    }
+    look();
+    // SAFETY: the arguments that PostgreSQL passed, handed on.
+    unsafe {
+        match PREVIOUS_UTILITY.get() {
+            Some(previous) => {
+                previous(statement, text, read_only, context, parameters, environment, destination, completion);
+            }
+            None => standard_ProcessUtility(
+                statement,
+                text,
+                read_only,
+                context,
+                parameters,
+                environment,
+                destination,
+                completion,
+            ),
+        }
+    }
+}
+
+/// Covers what the client's statement shows, once per statement and message of the protocol.
+#[inline]
+fn look() {
+    // SAFETY: a plain read.
+    let seen = (unsafe { pg_sys::debug_query_string } as usize, raw::GetCurrentStatementStartTimestamp());
+    if SEEN.get() != seen {
+        SEEN.set(seen);
+        look_closely();
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn look_closely() {
+    if let Some(statement) = client_statement()
+        && pattern::is_in(statement.to_bytes())
+    {
+        show_covered(statement);
+    }
+}
+
+/// Covers what the client's statement shows.
+pub fn cover() {
+    if let Some(statement) = client_statement() {
+        show_covered(statement);
+    }
+}
+
+#[cold]
+fn show_covered(statement: &CStr) {
+    let mut text = statement.to_bytes().to_vec();
+    pattern::cover(&mut text);
+    let Ok(text) = CString::new(text) else { return };
+    // SAFETY: copies the C string into this backend's own entry.
+    unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };
+}
