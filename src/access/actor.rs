@@ -5,19 +5,28 @@ use super::role;
 use crate::context::{self, Source};
 use crate::error::{Error, Result};
 use crate::guard::lock;
-use crate::query;
+use crate::query::{self, Row};
 use pgrx::Uuid;
+use pgrx::datum::DatumWithOid;
 use std::collections::BTreeMap;
 
 /// One order for everyone, so that two sessions wait for each other and never in a circle.
 const LOCK: &str = "SELECT user_id, role FROM tenancy.memberships
     WHERE tenant_id = $1 AND (role = 'owner' OR user_id = ANY ($2)) ORDER BY user_id FOR UPDATE";
+const KEEP: &str = "SELECT user_id, role FROM tenancy.memberships
+    WHERE tenant_id = $1 AND user_id = ANY ($2) ORDER BY user_id FOR SHARE";
+const READ: &str = "SELECT user_id, role FROM tenancy.memberships WHERE tenant_id = $1 AND user_id = ANY ($2)";
+
+/// The bound tenant.
+pub fn tenant() -> Result<Uuid> {
+    context::bound().map(|bound| Uuid::from_bytes(bound.tenant)).ok_or(Error::Unbound)
+}
 
 /// The bound tenant, admitted for writing.
 pub fn tenant_for_writing() -> Result<Uuid> {
-    let bound = context::bound().ok_or(Error::Unbound)?;
+    let tenant = tenant()?;
     lock::admit_writer();
-    Ok(Uuid::from_bytes(bound.tenant))
+    Ok(tenant)
 }
 
 /// The user who acts; None for the backend itself.
@@ -32,27 +41,45 @@ pub fn user() -> Result<Option<Uuid>> {
     }
 }
 
-/// The members that a change is about, their rows locked, with the one who makes it.
+/// The members that something is about, with the one who acts.
 pub struct Members {
     tenant: Uuid,
     roles: BTreeMap<[u8; 16], String>,
     actor: Option<(Uuid, i32)>,
 }
 
+fn role_of(row: &Row) -> Result<([u8; 16], String)> {
+    Ok((*row.must::<Uuid>(1)?.as_bytes(), row.must(2)?))
+}
+
 impl Members {
-    /// Locks the tenant's owners, `users` and the acting user.
+    /// To change `users`: locks them, the tenant's owners and the acting user.
     pub fn lock(tenant: Uuid, users: &[Uuid]) -> Result<Self> {
+        Self::find(tenant, users, |args| query::current_rows(LOCK, args, role_of))
+    }
+
+    /// To do something that depends on what `users` and the acting user are, who stay it until the transaction ends.
+    pub fn keep(tenant: Uuid, users: &[Uuid]) -> Result<Self> {
+        Self::find(tenant, users, |args| query::current_rows(KEEP, args, role_of))
+    }
+
+    /// To do something that writes nothing.
+    pub fn read(tenant: Uuid, users: &[Uuid]) -> Result<Self> {
+        Self::find(tenant, users, |args| query::rows(READ, args, role_of))
+    }
+
+    fn find(
+        tenant: Uuid,
+        users: &[Uuid],
+        rows: impl FnOnce(&[DatumWithOid]) -> Result<Vec<([u8; 16], String)>>,
+    ) -> Result<Self> {
         let acting = user()?;
         let wanted: Vec<Uuid> = users.iter().copied().chain(acting).collect();
-        let rows = query::current_rows(LOCK, &[tenant.into(), wanted.into()], |row| {
-            Ok((*row.must::<Uuid>(1)?.as_bytes(), row.must::<String>(2)?))
-        })?;
-        let mut members = Self { tenant, roles: rows.into_iter().collect(), actor: None };
+        let roles = rows(&[tenant.into(), wanted.into()])?.into_iter().collect();
+        let mut members = Self { tenant, roles, actor: None };
         if let Some(acting) = acting {
-            let rank = members
-                .rank(acting)?
-                .ok_or_else(|| Error::NotMember { user: acting.to_string(), tenant: tenant.to_string() })?;
-            members.actor = Some((acting, rank));
+            let stranger = || Error::NotMember { user: acting.to_string(), tenant: tenant.to_string() };
+            members.actor = Some((acting, members.rank(acting)?.ok_or_else(stranger)?));
         }
         Ok(members)
     }

@@ -112,7 +112,7 @@ fn create_api_key(
     let scopes = scope::check_all(scopes.ok_or(Error::Null("scopes"))?)?;
     let expires_at = check_expiry(expires_at)?;
     let users: Vec<Uuid> = user_id.into_iter().collect();
-    let members = Members::lock(actor::tenant_for_writing()?, &users)?;
+    let members = Members::keep(actor::tenant_for_writing()?, &users)?;
     check_user(&members, user_id)?;
     scope::refuse_more_than_own(&scopes)?;
     let key = Key { tenant: members.tenant(), user: user_id, name, scopes: &scopes, expires_at };
@@ -154,13 +154,13 @@ impl Stored {
     }
 }
 
-/// Whose key this is, before anything is locked: members are locked before keys, everywhere.
+/// Whose key this is, before its row is locked: members are locked before keys, everywhere.
 const USER_OF: &str =
     "SELECT user_id FROM tenancy.stored_api_keys WHERE id = $1 AND tenant_id = $2 AND user_id IS NOT NULL";
 
-fn lock_members_of(tenant: Uuid, id: Uuid) -> Result<Members> {
+fn keep_members_of(tenant: Uuid, id: Uuid) -> Result<Members> {
     let user: Vec<Uuid> = query::current_rows(USER_OF, &[id.into(), tenant.into()], |row| row.must(1))?;
-    Members::lock(tenant, &user)
+    Members::keep(tenant, &user)
 }
 
 /// Replaces an API key of the bound tenant with a new one of the same name, user and scopes.
@@ -181,7 +181,7 @@ fn rotate_api_key(
     }
     let expires_at = check_expiry(expires_at)?;
     let tenant = actor::tenant_for_writing()?;
-    let members = lock_members_of(tenant, id)?;
+    let members = keep_members_of(tenant, id)?;
     let old = Stored::lock(tenant, id)?;
     check_user(&members, old.user)?;
     scope::refuse_more_than_own(&old.scopes)?;
@@ -217,7 +217,7 @@ fn rotate_api_key(
 fn revoke_api_key(key_id: Option<Uuid>) -> SqlResult<bool> {
     let id = key_id.ok_or(Error::Null("key_id"))?;
     let tenant = actor::tenant_for_writing()?;
-    let members = lock_members_of(tenant, id)?;
+    let members = keep_members_of(tenant, id)?;
     let old = Stored::lock(tenant, id)?;
     if let Some(user) = old.user {
         members.may_change(user)?;

@@ -54,7 +54,7 @@ fn create_invitation(
     if !metadata.is_object() {
         return Err(Error::invalid("metadata must be a JSON object", "").into());
     }
-    let members = Members::lock(actor::tenant_for_writing()?, &[])?;
+    let members = Members::keep(actor::tenant_for_writing()?, &[])?;
     members.may_give(role, rank)?;
     let tenant = members.tenant();
     let person = [tenant.into(), email.as_str().into()];
@@ -174,7 +174,7 @@ fn accept_invitation(token: Option<&str>, user_id: Option<Uuid>) -> SqlResult<Uu
 #[search_path(pg_catalog, pg_temp)]
 fn revoke_invitation(invitation_id: Option<Uuid>) -> SqlResult<bool> {
     let id = invitation_id.ok_or(Error::Null("invitation_id"))?;
-    let members = Members::lock(actor::tenant_for_writing()?, &[])?;
+    let members = Members::keep(actor::tenant_for_writing()?, &[])?;
     let (ended, role) = query::returning(LOCK, &[id.into(), members.tenant().into()], |row| {
         Ok((row.must::<bool>(1)?, row.must::<String>(2)?))
     })?

@@ -42,7 +42,7 @@ pub fn insert(tenant: Uuid, user: Uuid, role: &str) -> Result<()> {
 fn add_member(user_id: Option<Uuid>, role: default!(Option<&str>, "'member'")) -> SqlResult<Uuid> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
     let (role, rank) = role::check(role)?;
-    let members = Members::lock(actor::tenant_for_writing()?, &[])?;
+    let members = Members::keep(actor::tenant_for_writing()?, &[])?;
     members.may_give(role, rank)?;
     insert(members.tenant(), user, role)?;
     Ok(user)

@@ -1,8 +1,8 @@
 //! Users: people, once for all tenants or at home in one.
 
+use super::actor::{self, Members};
 use super::{invitation, member};
 use crate::audit::{self, Entry};
-use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
 use crate::json::{Jsonb, Object};
@@ -31,6 +31,8 @@ const OTHER_WITH_EXTERNAL_ID: &str =
 const LOCK_OWNERS: &str = "SELECT tenant_id, user_id FROM tenancy.memberships
     WHERE role = 'owner' AND tenant_id IN (SELECT tenant_id FROM tenancy.memberships WHERE user_id = $1 AND role = 'owner')
     ORDER BY tenant_id, user_id FOR UPDATE";
+/// Before the user is locked: who accepts an invitation locks it first, and then the user.
+const EMAIL: &str = "SELECT email FROM tenancy.users WHERE id = $1";
 const MEMBERSHIPS: &str =
     "SELECT tenant_id, role FROM tenancy.memberships WHERE user_id = $1 ORDER BY tenant_id FOR UPDATE";
 const DELETE: &str = "DELETE FROM tenancy.users WHERE id = $1";
@@ -45,15 +47,11 @@ fn unknown(user: Uuid) -> Error {
     Error::Unknown("user", user.to_string())
 }
 
-fn bound_tenant() -> Option<Uuid> {
-    context::bound().map(|bound| Uuid::from_bytes(bound.tenant))
-}
-
 /// The tenant that an argument names, which must be the bound one if there is one.
 fn check_home(tenant: Option<Uuid>) -> Result<Option<Uuid>> {
     let Some(tenant) = tenant else { return Ok(None) };
-    match bound_tenant() {
-        Some(bound) if bound != tenant => {
+    match actor::tenant() {
+        Ok(bound) if bound != tenant => {
             monitor::count(Some(bound.as_bytes()), Refusal::Mismatch);
             return Err(Error::TenantMismatch(Some(tenant.to_string())));
         }
@@ -84,23 +82,27 @@ impl Fields {
 
     /// The user's row, locked; fails where the principal may not change it.
     ///
-    /// A user of several tenants is nobody's to change but their own: one tenant's administrator would take over an account of another's.
+    /// Whose e-mail address one can change, as whom one can log in. So a user of several tenants is nobody's to change but their own: one
+    /// tenant's administrator would take over an account of another's. One at home in the tenant is theirs who rank above.
     fn lock(user: Uuid) -> Result<Self> {
+        let members = actor::tenant().ok().map(|tenant| Members::keep(tenant, &[user])).transpose()?;
         let fields = query::returning(LOCK, &[user.into()], |row| {
             Ok(Self { home: row.get(1)?, email: row.must(2)?, name: row.get(3)?, external_id: row.get(4)? })
         })?
         .ok_or_else(|| unknown(user))?;
-        let Some(bound) = context::bound() else { return Ok(fields) };
-        let tenant = Uuid::from_bytes(bound.tenant);
+        let Some(members) = members else { return Ok(fields) };
         match fields.home {
-            Some(home) if home == tenant => Ok(fields),
-            Some(_) => Err(unknown(user)),
-            None if bound.user == Some(*user.as_bytes()) => Ok(fields),
-            None => Err(Error::Forbidden(
-                format!("user \"{user}\" is not the bound tenant's own"),
-                "Users of several tenants are changed by themselves, or without a tenant bound.",
-            )),
+            Some(home) if home != members.tenant() => return Err(unknown(user)),
+            Some(_) => members.may_impersonate(user)?,
+            None if members.actor() == Some(user) => {}
+            None => {
+                return Err(Error::Forbidden(
+                    format!("user \"{user}\" is not the bound tenant's own"),
+                    "Users of several tenants are changed by themselves, or without a tenant bound.",
+                ));
+            }
         }
+        Ok(fields)
     }
 }
 
@@ -152,7 +154,7 @@ fn find_user(
         return Err(Error::invalid("give either an e-mail address or an external id", "").into());
     }
     let email = email.map(str::to_lowercase);
-    Ok(query::value(FIND, &[email.into(), external_id.into(), tenant.or_else(bound_tenant).into()])?)
+    Ok(query::value(FIND, &[email.into(), external_id.into(), tenant.or_else(|| actor::tenant().ok()).into()])?)
 }
 
 /// Changes what is given of a user.
@@ -199,11 +201,14 @@ fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
     let owners =
         query::current_rows(LOCK_OWNERS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<Uuid>(2)?)))?;
-    let Some(fields) = query::returning(LOCK, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?
+    if let Some(email) = query::value::<String>(EMAIL, &[user.into()])? {
+        invitation::forget(&email)?;
+    }
+    let Some((home, email)) =
+        query::returning(LOCK, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?
     else {
         return Ok(false);
     };
-    let (home, email) = fields;
     for (tenant, role) in
         query::current_rows(MEMBERSHIPS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<String>(2)?)))?
     {
@@ -213,7 +218,6 @@ fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
         member::remove(tenant, user, &role)?;
     }
     query::run(DELETE, &[user.into()])?;
-    invitation::forget(&email)?;
     audit::redact_person(user, &email)?;
     record("user.delete", user, home, None, None)?;
     Ok(true)

@@ -41,12 +41,15 @@ pub struct Entry<'a> {
 /// Writes `entry` to the log. The caller runs as the extension's owner.
 pub fn record(entry: &Entry) -> Result<()> {
     let principal = context::bound().map(|context| {
-        Object::new()
+        let principal = Object::new()
             .text("tenant_id", &Uuid::from_bytes(context.tenant).to_string())
             .optional("user_id", context.user.map(|user| Uuid::from_bytes(user).to_string()).as_deref())
-            .optional("api_key_id", context::grants().api_key.map(|key| Uuid::from_bytes(key).to_string()).as_deref())
-            .text("source", context.source.name())
-            .finish()
+            .text("source", context.source.name());
+        match context::grants().api_key {
+            Some(key) => principal.text("api_key_id", &Uuid::from_bytes(key).to_string()),
+            None => principal,
+        }
+        .finish()
     });
     let args: [DatumWithOid; 7] = [
         outer_user_name().into(),

@@ -93,10 +93,12 @@ fn for_each(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
             found(dot + 1..dot + 1 + length);
         }
     }
-    for start in memmem::find_iter(text, PRIVATE_KEY) {
-        let start = start + PRIVATE_KEY.len();
+    let mut place = 0;
+    while let Some(start) = memmem::find(&text[place..], PRIVATE_KEY) {
+        let start = place + start + PRIVATE_KEY.len();
         let length = memmem::find(&text[start..], END_OF_KEY).unwrap_or(text.len() - start);
         found(start..start + length);
+        place = start + length;
     }
     if let Some(start) = memmem::find(text, STORES_JWT_KEY) {
         let start = start + STORES_JWT_KEY.len();
@@ -148,11 +150,13 @@ const BYTES: &[u8] = b":constvalue";
 
 /// Covers credentials in the dump of a parse tree or plan (`debug_print_plan` and its kin), which writes constants as lists of bytes.
 pub fn cover_tree(text: &mut [u8]) {
-    let starts: Vec<usize> = memmem::find_iter(text, BYTES).collect();
-    for start in starts {
-        let Some(open) = memchr::memchr(b'[', &text[start..]).map(|place| start + place) else { continue };
-        let Some(length) = memchr::memchr(b']', &text[open..]) else { continue };
+    let mut place = 0;
+    while let Some(start) = memmem::find(&text[place..], BYTES) {
+        let start = place + start;
+        let Some(open) = memchr::memchr(b'[', &text[start..]).map(|open| start + open) else { return };
+        let Some(length) = memchr::memchr(b']', &text[open..]) else { return };
         let list = open + 1..open + length;
+        place = list.end;
         let bytes: Vec<u8> = text[list.clone()]
             .split(u8::is_ascii_whitespace)
             .filter_map(|number| std::str::from_utf8(number).ok()?.parse::<i16>().ok())
