@@ -110,7 +110,19 @@ ALTER TABLE tenancy.stored_invitations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.stored_api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.stored_jwt_keys ENABLE ROW LEVEL SECURITY;
 
--- Views. Two branches instead of an OR: the first uses the index by tenant, and the second costs nothing to whom it shows nothing.
+-- What credentials are asked for: composite types, which PostgreSQL need not put together anew for each call.
+CREATE TYPE tenancy.verified_api_key AS (tenant_id uuid, key_id uuid, user_id uuid, scopes text[]);
+COMMENT ON TYPE tenancy.verified_api_key IS 'What verify_api_key() returns.';
+CREATE TYPE tenancy.principal AS (tenant_id uuid, user_id uuid, role text, api_key_id uuid, scopes text[]);
+COMMENT ON TYPE tenancy.principal IS 'What authenticate_api_key() returns.';
+
+CREATE FUNCTION verify_api_key(api_key text) RETURNS SETOF tenancy.verified_api_key
+    LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'pg_tenancy_verify_api_key';
+CREATE FUNCTION authenticate_api_key(api_key text) RETURNS SETOF tenancy.principal
+    LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'pg_tenancy_authenticate_api_key';
+
+-- Views. Each has one branch, because the branches of a UNION ALL lose the security barrier; the range of tenants is found by index, and what
+-- belongs to a row is looked up row by row, because the planner cannot know how narrow the range is.
 
 CREATE VIEW tenancy.roles AS
     SELECT role, rank, true AS built_in FROM (VALUES ('owner', 100), ('admin', 80), ('member', 60), ('viewer', 40)) AS built_in (role, rank)
@@ -121,12 +133,9 @@ COMMENT ON VIEW tenancy.roles IS
 
 CREATE VIEW tenancy.members WITH (security_barrier) AS
     SELECT m.tenant_id, m.user_id, u.email, u.name, u.external_id, m.role, u.last_login_at, m.created_at, m.updated_at
-    FROM tenancy.memberships m JOIN tenancy.users u ON u.id = m.user_id
-    WHERE m.tenant_id = current_tenant_or_null()
-    UNION ALL
-    SELECT m.tenant_id, m.user_id, u.email, u.name, u.external_id, m.role, u.last_login_at, m.created_at, m.updated_at
-    FROM tenancy.memberships m JOIN tenancy.users u ON u.id = m.user_id
-    WHERE (SELECT tenancy.sees_all_tenants()) AND m.tenant_id IS DISTINCT FROM current_tenant_or_null();
+    FROM tenancy.memberships m
+    CROSS JOIN LATERAL (SELECT * FROM tenancy.users WHERE id = m.user_id OFFSET 0) u
+    WHERE m.tenant_id BETWEEN (SELECT tenancy.first_visible_tenant()) AND (SELECT tenancy.last_visible_tenant());
 COMMENT ON VIEW tenancy.members IS
     'Members with their roles. Levels client and app see those of their bound tenant, operator and admin all.';
 
@@ -136,27 +145,16 @@ CREATE VIEW tenancy.invitations WITH (security_barrier) AS
                 WHEN i.expires_at <= now() THEN 'expired' ELSE 'open' END AS status,
            i.invited_by, i.metadata, i.created_at, i.expires_at, i.accepted_at, i.accepted_by, i.revoked_at
     FROM tenancy.stored_invitations i
-    WHERE i.tenant_id = current_tenant_or_null()
-    UNION ALL
-    SELECT i.id, i.tenant_id, i.email, i.role,
-           CASE WHEN i.accepted_at IS NOT NULL THEN 'accepted' WHEN i.revoked_at IS NOT NULL THEN 'revoked'
-                WHEN i.expires_at <= now() THEN 'expired' ELSE 'open' END,
-           i.invited_by, i.metadata, i.created_at, i.expires_at, i.accepted_at, i.accepted_by, i.revoked_at
-    FROM tenancy.stored_invitations i
-    WHERE (SELECT tenancy.sees_all_tenants()) AND i.tenant_id IS DISTINCT FROM current_tenant_or_null();
+    WHERE i.tenant_id BETWEEN (SELECT tenancy.first_visible_tenant()) AND (SELECT tenancy.last_visible_tenant());
 COMMENT ON VIEW tenancy.invitations IS
     'Invitations; status open, accepted, revoked (or replaced) or expired. Levels client and app see those of their bound tenant, operator and admin all.';
 
 CREATE VIEW tenancy.api_keys WITH (security_barrier) AS
     SELECT k.id, k.tenant_id, k.user_id, k.name, k.key_prefix, k.scopes, k.created_by, k.created_at, k.expires_at, k.revoked_at,
            k.replaced_by, u.last_used_at
-    FROM tenancy.stored_api_keys k LEFT JOIN tenancy.api_key_usage u ON u.key_id = k.id
-    WHERE k.tenant_id = current_tenant_or_null()
-    UNION ALL
-    SELECT k.id, k.tenant_id, k.user_id, k.name, k.key_prefix, k.scopes, k.created_by, k.created_at, k.expires_at, k.revoked_at,
-           k.replaced_by, u.last_used_at
-    FROM tenancy.stored_api_keys k LEFT JOIN tenancy.api_key_usage u ON u.key_id = k.id
-    WHERE (SELECT tenancy.sees_all_tenants()) AND k.tenant_id IS DISTINCT FROM current_tenant_or_null();
+    FROM tenancy.stored_api_keys k
+    LEFT JOIN LATERAL (SELECT last_used_at FROM tenancy.api_key_usage WHERE key_id = k.id OFFSET 0) u ON true
+    WHERE k.tenant_id BETWEEN (SELECT tenancy.first_visible_tenant()) AND (SELECT tenancy.last_visible_tenant());
 COMMENT ON VIEW tenancy.api_keys IS
     'API keys without the keys: key_prefix is what may be shown, last_used_at is to the minute. Levels client and app see those of their bound tenant, operator and admin all.';
 
@@ -168,7 +166,7 @@ COMMENT ON VIEW tenancy.jwt_keys IS 'The keys of signed tokens, without the keys
 COMMENT ON FUNCTION create_user(text, text, text, uuid, uuid) IS
     'Creates a user and returns the id. The e-mail address is kept in lower case and unique among the users of no tenant, or, with tenant, among those of that tenant, to which such a user then belongs for good. Makes nobody a member: see add_member(). Errors: 22023 malformed address; 23505 address, external id or id taken; P0002 unknown tenant; 42501 another tenant than the bound one. Level app. Example: SELECT create_user(''ada@example.com'', ''Ada'');';
 COMMENT ON FUNCTION find_user(text, text, uuid) IS
-    'The id of the user with this e-mail address or external id, NULL when there is none: the given or bound tenant''s own user, or else one of no tenant. Errors: 22023 unless exactly one is given. Level app. Example: SELECT find_user(''ada@example.com'');';
+    'The id of the user with this e-mail address or external id, NULL when there is none: the given or bound tenant''s own user, or else one of no tenant. Errors: 22023 unless exactly one is given; 42501 another tenant than the bound one. Level app. Example: SELECT find_user(''ada@example.com'');';
 COMMENT ON FUNCTION update_user(uuid, text, text, text) IS
     'Changes what is given of a user; NULL leaves. With a tenant bound only its own users, or the acting one. Returns the id. Errors: P0002; 22023; 23505; 42501 a user of several tenants. Level app. Example: SELECT update_user(find_user(''ada@example.com''), name => ''Ada L.'');';
 COMMENT ON FUNCTION delete_user(uuid) IS
@@ -204,11 +202,11 @@ COMMENT ON FUNCTION accept_invitation(text, uuid) IS
 COMMENT ON FUNCTION revoke_invitation(uuid) IS
     'Ends an invitation of the bound tenant; false when it has ended before. Errors: P0002; 42501 its role is above the acting user''s. Level app. Example: SELECT revoke_invitation(id) FROM tenancy.invitations WHERE email = ''bob@example.com'';';
 COMMENT ON FUNCTION create_api_key(text, text[], timestamp with time zone, uuid) IS
-    'Makes an API key of the bound tenant: one row (key_id, api_key, key_prefix), and the key is never seen again. With user_id it acts as that member, otherwise for the tenant without a role. Errors: 22023; P0002 no member; 42501 a credential of someone not below the acting user, or scopes that the principal''s own credential has not. Level app. Example: SELECT api_key FROM create_api_key(''ci'', ''{workflows:read}'');';
+    'Makes an API key of the bound tenant: one row (key_id, api_key, key_prefix), and the key is never seen again. With user_id it acts as that member, otherwise for the tenant without a role. Errors: 22023; P0002 no member; 42501 a credential of someone not below the acting user, one of no user where they are no admin, or scopes that the principal''s own credential has not. Level app. Example: SELECT api_key FROM create_api_key(''ci'', ''{workflows:read}'');';
 COMMENT ON FUNCTION rotate_api_key(uuid, interval, timestamp with time zone) IS
     'Replaces an API key with a new one of the same name, user, scopes and expiry (or expires_at): one row as create_api_key(). The old one ends now, or when the grace has passed, never later than it would have. Errors: P0002; 55000 revoked, rotated or expired; 42501 as create_api_key(). Level app. Example: SELECT api_key FROM rotate_api_key((SELECT id FROM tenancy.api_keys WHERE name = ''ci''), grace => ''1 day'');';
 COMMENT ON FUNCTION revoke_api_key(uuid) IS
-    'Ends an API key of the bound tenant, for every session at commit; false when it was revoked before. Errors: P0002; 42501 its user is above the acting user. Level app. Example: SELECT revoke_api_key(id) FROM tenancy.api_keys WHERE name = ''ci'';';
+    'Ends an API key of the bound tenant, for every session at commit; false when it was revoked before. Errors: P0002; 42501 its user is above the acting user, or it has none and they are no admin. Level app. Example: SELECT revoke_api_key(id) FROM tenancy.api_keys WHERE name = ''ci'';';
 COMMENT ON FUNCTION verify_api_key(text) IS
     'Who an API key is: one row (tenant_id, key_id, user_id, scopes), none when it is malformed, unknown, expired, revoked, or its tenant or member is. Binds nothing. Errors: 55000 provisioning or moving tenant. Pass the key as a parameter. Level client. Example: SELECT * FROM verify_api_key($1);';
 COMMENT ON FUNCTION authenticate_api_key(text) IS

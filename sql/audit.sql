@@ -16,8 +16,9 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.audit_log', '');
 SELECT pg_catalog.pg_extension_config_dump('tenancy.audit_log_id_seq', '');
 
 ALTER TABLE tenancy.audit_log ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own_tenant ON tenancy.audit_log FOR SELECT USING (tenant_id = current_tenant_or_null());
-CREATE POLICY all_tenants ON tenancy.audit_log FOR SELECT USING ((SELECT tenancy.sees_all_tenants()));
+CREATE POLICY visible_tenants ON tenancy.audit_log FOR SELECT
+    USING (tenant_id BETWEEN (SELECT tenancy.first_visible_tenant()) AND (SELECT tenancy.last_visible_tenant()));
+CREATE POLICY no_tenant ON tenancy.audit_log FOR SELECT USING (tenant_id IS NULL AND (SELECT tenancy.sees_all_tenants()));
 
 COMMENT ON TABLE tenancy.audit_log IS
     'Append-only: every change of a tenant, plan, protection or level, written in the transaction that made it. session_user_name logged in, outer_user_name is the role that called (after SET ROLE), principal the bound tenant and user. Level app sees the rows of its bound tenant, operator and admin all.';

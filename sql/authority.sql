@@ -6,3 +6,7 @@ COMMENT ON FUNCTION tenancy.sees_all_tenants() IS
     'Whether the current role holds level operator or admin; the policies of the product''s own tables ask it. Level public.';
 COMMENT ON FUNCTION tenancy.seal() IS
     'Internal: ends every install and upgrade script by revoking from PUBLIC.';
+COMMENT ON FUNCTION tenancy.first_visible_tenant() IS
+    'The lowest id of the tenants whose rows in schema tenancy the session''s role sees: of all for operator and admin, else the bound one; NULL for none. Policies and views compare with it. Level public. Example: SELECT tenancy.first_visible_tenant();';
+COMMENT ON FUNCTION tenancy.last_visible_tenant() IS
+    'The highest id of the tenants whose rows in schema tenancy the session''s role sees. Level public. Example: SELECT tenancy.last_visible_tenant();';

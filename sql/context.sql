@@ -24,7 +24,7 @@ COMMENT ON FUNCTION tenancy_guard() IS
     'True. The permissive policy of every protected table calls it, so that dropping the extension closes those tables. Level public.';
 
 COMMENT ON FUNCTION set_tenant(uuid, uuid) IS
-    'Binds this transaction to a tenant, and names the user who acts (not checked). Returns the tenant. Errors: P0002 unknown tenant; 42501 suspended, cancelled or deleted tenant, or a role that bypasses row security; 55000 provisioning or moving tenant, or another tenant bound before in this transaction. Level app. Example: BEGIN; SELECT set_tenant(''8e3f5a60-0000-4000-8000-000000000001''); ... COMMIT;';
+    'Binds this transaction to a tenant, and names the user who acts: one whom tenancy.users knows must be a member, one whom it does not know is taken as given. Returns the tenant. Errors: P0002 unknown tenant; 42501 suspended, cancelled or deleted tenant, a user who is no member, or a role that bypasses row security; 55000 provisioning or moving tenant, or another tenant bound before in this transaction. Level app. Example: BEGIN; SELECT set_tenant(''8e3f5a60-0000-4000-8000-000000000001''); ... COMMIT;';
 COMMENT ON FUNCTION set_tenant_by_slug(text, uuid) IS
     'set_tenant() for the tenant with this slug. Same errors. Level app. Example: BEGIN; SELECT set_tenant_by_slug(''acme''); ... COMMIT;';
 COMMENT ON FUNCTION rebind_tenant(uuid) IS
@@ -32,7 +32,7 @@ COMMENT ON FUNCTION rebind_tenant(uuid) IS
 COMMENT ON FUNCTION clear_tenant() IS
     'Unbinds the tenant; true when one was bound. The transaction still serves no other tenant. Level client. Example: SELECT clear_tenant();';
 COMMENT ON FUNCTION current_principal() IS
-    'Who acts in this transaction: one row (tenant_id, user_id, role, api_key_id, scopes, source), none when no tenant is bound. role, api_key_id and scopes are NULL unless a credential bound the tenant. Level public. Example: SELECT * FROM current_principal();';
+    'Who acts in this transaction: one row (tenant_id, user_id, role, api_key_id, scopes, source), none when no tenant is bound. role is that of the user in the tenant; api_key_id and scopes are NULL unless a credential bound it. Level public. Example: SELECT * FROM current_principal();';
 COMMENT ON FUNCTION assert_tenant(uuid) IS
     'True when the given tenant is the bound one; raises 42501 "tenant mismatch" otherwise, or when none is bound. Level public. Example: SELECT assert_tenant(''8e3f5a60-0000-4000-8000-000000000001'');';
 COMMENT ON FUNCTION tenancy.refuse_row(text) IS

@@ -11,11 +11,11 @@ COMMENT ON VIEW tenancy.refusals IS
 CREATE VIEW tenancy.failed_attempts AS
     SELECT credential, prefix, reason, attempts, last_attempt_at FROM tenancy.failed();
 COMMENT ON VIEW tenancy.failed_attempts IS
-    'Credentials that were refused since the server started: credential api_key, jwt or invitation; prefix is what may be shown of it (a key''s key_prefix, a token''s kid), NULL for noise; reason malformed, checksum, unknown, expired, revoked, tenant, member, kid, signature, algorithm, not_yet_valid, issuer, audience or claims. Level monitor.';
+    'Credentials that were refused in this database since the server started: credential api_key, jwt or invitation; prefix is what may be shown of it (a key''s key_prefix, a token''s kid), NULL for noise; reason malformed, checksum, unknown, expired, revoked, tenant, member, kid, signature, algorithm, not_yet_valid, issuer, audience or claims. Level monitor.';
 
 COMMENT ON FUNCTION tenancy.backends() IS
     'Backends that have a tenant bound, read from shared memory. Level monitor. Example: SELECT * FROM tenancy.activity;';
 COMMENT ON FUNCTION tenancy.refused() IS
     'Refused binds, tenant mismatches and guard refusals per tenant since the server started, also of transactions that rolled back. Level monitor. Example: SELECT * FROM tenancy.refusals;';
 COMMENT ON FUNCTION tenancy.failed() IS
-    'Refused credentials by prefix and reason since the server started, also of transactions that rolled back. Level monitor. Example: SELECT * FROM tenancy.failed_attempts;';
+    'Credentials refused in this database by prefix and reason since the server started, also of transactions that rolled back. Level monitor. Example: SELECT * FROM tenancy.failed_attempts;';

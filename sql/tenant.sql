@@ -38,9 +38,18 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
 COMMENT ON TABLE tenancy.tenants IS
     'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. Levels client and app see their bound tenant, operator and admin all.';
 
+-- Backends remember the states of tenants that they have read (src/context/registry.rs); each change of a row reaches them all, whoever
+-- makes it, logical replication included.
+CREATE FUNCTION tenancy.announce_change() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_announce_change';
+COMMENT ON FUNCTION tenancy.announce_change() IS 'Internal: the trigger that says to all sessions that a row of a table has changed whose state they remember.';
+CREATE TRIGGER announce_change AFTER UPDATE OR DELETE ON tenancy.tenants FOR EACH ROW EXECUTE FUNCTION tenancy.announce_change();
+CREATE TRIGGER announce_truncate AFTER TRUNCATE ON tenancy.tenants FOR EACH STATEMENT EXECUTE FUNCTION tenancy.announce_change();
+ALTER TABLE tenancy.tenants ENABLE ALWAYS TRIGGER announce_change;
+ALTER TABLE tenancy.tenants ENABLE ALWAYS TRIGGER announce_truncate;
+
 ALTER TABLE tenancy.tenants ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own_tenant ON tenancy.tenants FOR SELECT USING (id = current_tenant_or_null());
-CREATE POLICY all_tenants ON tenancy.tenants FOR SELECT USING ((SELECT tenancy.sees_all_tenants()));
+CREATE POLICY visible_tenants ON tenancy.tenants FOR SELECT
+    USING (id BETWEEN (SELECT tenancy.first_visible_tenant()) AND (SELECT tenancy.last_visible_tenant()));
 
 CREATE VIEW tenancy.tenant_overview AS
     SELECT t.id, t.slug, t.name, t.plan, t.isolation, t.status, t.status_reason, t.status_since, t.external_id, t.metadata,

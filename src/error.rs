@@ -136,7 +136,7 @@ impl Error {
         use PgSqlErrorCode::*;
         match self {
             Self::Unbound => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, "no tenant is bound in this transaction")
-                .hint("Call set_tenant() after BEGIN, in the transaction that uses the tenant's data."),
+                .hint("Call set_tenant(), authenticate_api_key() or authenticate_jwt() after BEGIN, in the transaction that uses the tenant's data."),
             Self::TenantMismatch(named) => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, mismatch(named)),
             Self::ForeignRow(found) => parts(ERRCODE_INSUFFICIENT_PRIVILEGE, mismatch(found))
                 .hint("Leave the tenant column out of the statement: its default is the bound tenant."),

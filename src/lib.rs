@@ -11,6 +11,7 @@ mod holder;
 mod json;
 mod label;
 mod level;
+mod one_row;
 mod procedure;
 mod query;
 mod raw;

@@ -1,8 +1,9 @@
-//! Functions of PostgreSQL that cannot raise, declared without pgrx's boundary, which costs a `sigsetjmp` per call: for the hooks that every
-//! query passes.
+//! What passes by pgrx's wrappers, where they would cost more than the work itself.
 
 use pgrx::pg_sys::{Oid, TimestampTz};
 
+// Functions of PostgreSQL that cannot raise, without pgrx's boundary, which costs a `sigsetjmp` per call: for the hooks that every query
+// passes.
 unsafe extern "C" {
     /// The role whose rights count now.
     pub safe fn GetUserId() -> Oid;
@@ -13,3 +14,28 @@ unsafe extern "C" {
     /// When the client's message arrived that is being worked on.
     pub safe fn GetCurrentStatementStartTimestamp() -> TimestampTz;
 }
+
+/// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that an SQL file
+/// creates: one that is called once per row or per request, and takes no detour through a wrapper of its arguments.
+macro_rules! raw_function {
+    ($(#[$doc:meta])* $name:ident, $info:ident, $body:expr) => {
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &RECORD
+        }
+
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// Called by PostgreSQL only.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            let body: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum = $body;
+            // SAFETY: PostgreSQL passes a valid call record.
+            unsafe { body(fcinfo) }
+        }
+    };
+}
+pub(crate) use raw_function;

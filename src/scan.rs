@@ -1,15 +1,24 @@
 //! Reading rows of the product's own tables by key: an index scan without SPI, so that the caller's search_path, row security and
 //! snapshot have no say, what was just committed counts, and it costs microseconds, also on a standby.
 
-use crate::error::{Error, Result};
-use pgrx::pg_sys;
-use pgrx::{FromDatum, Uuid};
+use crate::backend::BackendStatic;
+use crate::error::{Error, Result, raise};
+use crate::raw::raw_function;
+use pgrx::{FromDatum, Uuid, pg_guard, pg_sys};
 use std::ffi::CStr;
 
 /// Columns that a table read so may have.
 const MAX_COLUMNS: usize = 24;
 /// Columns that a key may have.
 const MAX_KEYS: usize = 2;
+
+/// Tables that are watched for changes of their definition, or of what someone has read of them and kept.
+const MAX_WATCHED: usize = 16;
+
+/// Counts what has happened to watched tables. Whoever keeps something that was read keeps the number with it.
+static GENERATION: BackendStatic<u64> = BackendStatic::new(0);
+static WATCHED: BackendStatic<[pg_sys::Oid; MAX_WATCHED]> = BackendStatic::new([pg_sys::InvalidOid; MAX_WATCHED]);
+static IS_WATCHING: BackendStatic<bool> = BackendStatic::new(false);
 
 /// PostgreSQL's functions as they are, without pgrx's boundary around each: [`fetch`] runs whole inside one.
 mod unguarded {
@@ -20,6 +29,7 @@ mod unguarded {
         pub fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
         pub fn get_relname_relid(name: *const c_char, namespace: Oid) -> Oid;
         pub fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
+        pub fn ConditionalLockRelationOid(relation: Oid, mode: LOCKMODE) -> bool;
         pub fn table_close(relation: Relation, mode: LOCKMODE);
         pub fn ScanKeyInit(
             entry: ScanKey,
@@ -118,6 +128,14 @@ impl Row {
         self.get(column).ok_or_else(missing)
     }
 
+    /// The column's datum as it is, out of line or compressed no more; None for NULL.
+    pub fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
+        let place = usize::try_from(column).ok()?.checked_sub(1)?;
+        let datum = *self.values.get(place)?;
+        // SAFETY: a datum of a column of variable length.
+        (!*self.nulls.get(place)?).then(|| unsafe { pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()) }.into())
+    }
+
     pub fn uuid(&self, column: i16) -> Option<[u8; 16]> {
         self.get::<Uuid>(column).map(|uuid| *uuid.as_bytes())
     }
@@ -127,47 +145,155 @@ fn missing() -> Error {
     Error::Internal("schema tenancy is not complete".to_owned())
 }
 
-/// The row of `tenancy.<table>` that `index` finds by `keys`, as of the latest commit and the caller's own changes.
-pub fn first(table: &CStr, index: &CStr, keys: &[Key]) -> Result<Option<Row>> {
-    let mut rows = [Row::EMPTY];
-    Ok((read(table, Some(index), keys, &mut rows)? == 1).then_some(rows[0]))
+/// A table in schema `tenancy` with the index that rows are found by, or none to read it whole.
+pub struct Table {
+    name: &'static CStr,
+    index: Option<&'static CStr>,
+    /// What both are in the catalogs, and in which generation that was looked up.
+    found: BackendStatic<(u64, pg_sys::Oid, pg_sys::Oid)>,
 }
 
-/// Every row of a small table, up to `LIMIT`.
-pub fn all<const LIMIT: usize>(table: &CStr) -> Result<Vec<Row>> {
-    let mut rows = vec![Row::EMPTY; LIMIT];
-    let found = read(table, None, &[], &mut rows)?;
-    rows.truncate(found);
-    Ok(rows)
-}
-
-fn read(table: &CStr, index: Option<&CStr>, keys: &[Key], rows: &mut [Row]) -> Result<usize> {
-    if keys.len() > MAX_KEYS {
-        return Err(missing());
+impl Table {
+    pub const fn by(name: &'static CStr, index: &'static CStr) -> Self {
+        Self { name, index: Some(index), found: BackendStatic::new((0, pg_sys::InvalidOid, pg_sys::InvalidOid)) }
     }
-    // SAFETY: fetch holds nothing with a destructor, so an ERROR may leave it anywhere; the names are C strings.
-    let found = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| fetch(table, index, keys, rows)) };
-    found.ok_or_else(missing)
+
+    pub const fn whole(name: &'static CStr) -> Self {
+        Self { name, index: None, found: BackendStatic::new((0, pg_sys::InvalidOid, pg_sys::InvalidOid)) }
+    }
+
+    /// The row with these keys, as of the latest commit and the caller's own changes.
+    pub fn first(&self, keys: &[Key]) -> Result<Option<Row>> {
+        let mut rows = [Row::EMPTY];
+        Ok((self.read(keys, &mut rows)? == 1).then_some(rows[0]))
+    }
+
+    /// Every row, up to `LIMIT`.
+    pub fn all<const LIMIT: usize>(&self) -> Result<Vec<Row>> {
+        let mut rows = vec![Row::EMPTY; LIMIT];
+        let found = self.read(&[], &mut rows)?;
+        rows.truncate(found);
+        Ok(rows)
+    }
+
+    fn read(&self, keys: &[Key], rows: &mut [Row]) -> Result<usize> {
+        if keys.len() > MAX_KEYS {
+            return Err(missing());
+        }
+        generation();
+        // SAFETY: fetch holds nothing with a destructor, so an ERROR may leave it anywhere; the names are C strings.
+        let found = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                let (table, index) = self.look_up()?;
+                fetch(table, index, keys, rows)
+            })
+        };
+        found.ok_or_else(missing)
+    }
+
+    /// Takes the lock of a writer until the transaction ends, unless someone would have to be waited for.
+    pub fn lock_for_writing_if_free(&self) -> Result<bool> {
+        generation();
+        // SAFETY: look_up and the lock function hold nothing with a destructor.
+        let locked = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                let (table, _) = self.look_up()?;
+                Some(unguarded::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as _))
+            })
+        };
+        locked.ok_or_else(missing)
+    }
+
+    /// The oids of table and index, looked up once in each generation.
+    ///
+    /// # Safety
+    /// Runs inside a boundary.
+    unsafe fn look_up(&self) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+        let (known, table, index) = self.found.get();
+        if known == GENERATION.get() {
+            return Some((table, index));
+        }
+        // SAFETY: syscache look-ups by C strings.
+        unsafe {
+            let namespace = unguarded::get_namespace_oid(c"tenancy".as_ptr(), true);
+            let oid = |name: &CStr| unguarded::get_relname_relid(name.as_ptr(), namespace);
+            let table = oid(self.name);
+            let index = self.index.map_or(table, oid);
+            if table == pg_sys::InvalidOid || index == pg_sys::InvalidOid {
+                return None;
+            }
+            if watch(table) {
+                self.found.set((GENERATION.get(), table, index));
+            }
+            Some((table, index))
+        }
+    }
 }
 
-/// The number of rows read; None where a relation is not there.
+/// Adds a table to those that are watched; false when there is no room.
+fn watch(table: pg_sys::Oid) -> bool {
+    let mut watched = WATCHED.get();
+    let place = watched.iter_mut().find(|known| **known == table || **known == pg_sys::InvalidOid);
+    let has_place = place.map(|place| *place = table).is_some();
+    WATCHED.set(watched);
+    has_place
+}
+
+/// The generation now, after everything that other sessions have committed until now is taken note of. What was read in one generation is
+/// true for as long as that lasts, provided that changes of its table are announced (tenancy.announce_change()).
+pub fn generation() -> u64 {
+    // SAFETY: registers a callback once per backend, of the signature that it asks for, and takes in the pending messages.
+    unsafe {
+        if !IS_WATCHING.get() {
+            pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null());
+            IS_WATCHING.set(true);
+            GENERATION.set(1);
+        }
+        pg_sys::AcceptInvalidationMessages();
+    }
+    GENERATION.get()
+}
+
+/// Called for each relation that was changed, by another session or our own; 0 stands for all.
+#[pg_guard]
+unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    if relation == pg_sys::InvalidOid || WATCHED.get().contains(&relation) {
+        GENERATION.set(GENERATION.get() + 1);
+        WATCHED.set([pg_sys::InvalidOid; MAX_WATCHED]);
+    }
+}
+
+raw_function! {
+    /// The trigger of a table whose rows are kept by those who read them: says that one has changed.
+    pg_tenancy_announce_change, pg_finfo_pg_tenancy_announce_change, |fcinfo| {
+        // SAFETY: PostgreSQL passes the record of the call.
+        unsafe { announce(fcinfo) }
+    }
+}
+
+/// Every session hears of it when this transaction commits, before its locks are released; our own at the next command, and again when it is undone.
+#[pg_guard]
+unsafe extern "C-unwind" fn announce(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: a trigger is called with a TriggerData.
+    unsafe {
+        let trigger = (*fcinfo).context;
+        if trigger.is_null() || (*trigger).type_ != pg_sys::NodeTag::T_TriggerData {
+            raise(Error::Unsupported("tenancy.announce_change() is a trigger".to_owned()));
+        }
+        pg_sys::CacheInvalidateRelcache((*trigger.cast::<pg_sys::TriggerData>()).tg_relation);
+    }
+    pg_sys::Datum::null()
+}
+
+/// The number of rows read; None where the table has more columns than expected.
 ///
 /// # Safety
 /// Runs inside a boundary; there are at most MAX_KEYS keys, each for a column of its type.
-unsafe fn fetch(table: &CStr, index: Option<&CStr>, keys: &[Key], rows: &mut [Row]) -> Option<usize> {
+unsafe fn fetch(table: pg_sys::Oid, index: pg_sys::Oid, keys: &[Key], rows: &mut [Row]) -> Option<usize> {
     use unguarded::*;
     // SAFETY: the table is opened with a lock and closed; the scan ends before it; a null snapshot means the latest one; tuples are copied
     // before the scan goes on, and deformed into arrays that are long enough. On an ERROR PostgreSQL releases all of it.
     unsafe {
-        let namespace = get_namespace_oid(c"tenancy".as_ptr(), true);
-        let table = get_relname_relid(table.as_ptr(), namespace);
-        let index = match index {
-            Some(index) => get_relname_relid(index.as_ptr(), namespace),
-            None => table,
-        };
-        if table == pg_sys::InvalidOid || index == pg_sys::InvalidOid {
-            return None;
-        }
         let by_index = index != table;
         let relation = table_open(table, pg_sys::AccessShareLock as _);
         let descriptor = (*relation).rd_att;

@@ -1,7 +1,7 @@
 //! Who acts on other people, and how far that goes: a member never gives what is above their own role, and never acts on who is above them.
 //! A backend that bound a tenant without a user acts for itself, and may do anything in it.
 
-use super::role;
+use super::{role, scope};
 use crate::context::{self, Source};
 use crate::error::{Error, Result};
 use crate::guard::lock;
@@ -29,9 +29,13 @@ pub fn tenant_for_writing() -> Result<Uuid> {
     Ok(tenant)
 }
 
+/// What a credential with scopes must have to act on members and credentials: a limited one could otherwise make an unlimited one.
+const MANAGE: &str = "tenancy:manage";
+
 /// The user who acts; None for the backend itself.
-pub fn user() -> Result<Option<Uuid>> {
+fn user() -> Result<Option<Uuid>> {
     let Some(bound) = context::bound() else { return Ok(None) };
+    scope::refuse_more_than_own(&[MANAGE.to_owned()])?;
     match (bound.user, bound.source) {
         (None, Source::ApiKey) => Err(Error::Forbidden(
             "an API key that belongs to no user cannot act on members or credentials".to_owned(),
@@ -129,6 +133,14 @@ impl Members {
             Some((actor, own)) if actor != user && self.rank(user)?.is_none_or(|rank| rank >= own) => {
                 Err(Error::Forbidden(format!("the acting user cannot have a credential of user \"{user}\""), ""))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when the actor's credential for the tenant itself, which outlives their membership, would be more than theirs to have.
+    pub fn may_speak_for_tenant(&self) -> Result<()> {
+        match self.actor {
+            Some((_, own)) if own < role::ADMIN_RANK => Err(Error::MissingRole(role::ADMIN.to_owned())),
             _ => Ok(()),
         }
     }

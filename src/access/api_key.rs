@@ -89,7 +89,7 @@ fn check_expiry(expires_at: Option<TimestampWithTimeZone>) -> Result<Option<Time
 
 /// Fails unless the actor may have a key of `user` in their tenant.
 fn check_user(members: &Members, user: Option<Uuid>) -> Result<()> {
-    let Some(user) = user else { return Ok(()) };
+    let Some(user) = user else { return members.may_speak_for_tenant() };
     if members.role(user).is_none() {
         return Err(Error::Unknown("member", user.to_string()));
     }
@@ -219,8 +219,9 @@ fn revoke_api_key(key_id: Option<Uuid>) -> SqlResult<bool> {
     let tenant = actor::tenant_for_writing()?;
     let members = keep_members_of(tenant, id)?;
     let old = Stored::lock(tenant, id)?;
-    if let Some(user) = old.user {
-        members.may_change(user)?;
+    match old.user {
+        Some(user) => members.may_change(user)?,
+        None => members.may_speak_for_tenant()?,
     }
     if query::run(REVOKE, &[id.into()])? == 0 {
         return Ok(false);

@@ -33,7 +33,8 @@ const ACCEPT: &str =
 const LOCK: &str = "SELECT accepted_at IS NOT NULL OR revoked_at IS NOT NULL, role FROM tenancy.stored_invitations
     WHERE id = $1 AND tenant_id = $2 FOR UPDATE";
 const REVOKE: &str = "UPDATE tenancy.stored_invitations SET revoked_at = pg_catalog.now() WHERE id = $1";
-const FORGET: &str = "DELETE FROM tenancy.stored_invitations WHERE email = $1";
+const FORGET: &str = "DELETE FROM tenancy.stored_invitations
+    WHERE ((email = $2 AND accepted_by IS NULL) OR accepted_by = $1) AND ($3 IS NULL OR tenant_id = $3) RETURNING id::text";
 
 /// Invites an address to the bound tenant.
 #[pg_extern(security_definer)]
@@ -45,7 +46,7 @@ fn create_invitation(
     metadata: default!(Option<Jsonb>, "'{}'"),
 ) -> std::result::Result<TableIterator<'static, (name!(invitation_id, Uuid), name!(token, String))>, ErrorReport> {
     let email = text::check_email(email.ok_or(Error::Null("email"))?)?;
-    let (role, rank) = role::check(role)?;
+    let (role, rank) = role::check_and_keep(role)?;
     let expires_in = expires_in.ok_or(Error::Null("expires_in"))?;
     if query::value::<bool>(IN_RANGE, &[expires_in.into()])? != Some(true) {
         return Err(Error::invalid("an invitation lasts longer than nothing and at most 366 days", "").into());
@@ -122,6 +123,7 @@ impl Invitation {
             Some(admitted) => admitted?,
         }
         let Some(inviter) = self.invited_by else { return Ok(None) };
+        // An added role cannot have been removed while the invitation was open; one that was taken away by hand makes it void.
         let inviter = registry::member_role(self.tenant.as_bytes(), inviter.as_bytes())?;
         let inviter = inviter.as_deref().map(role::rank).transpose()?.flatten();
         Ok((inviter < role::rank(&self.role)?).then_some(Reason::Member))
@@ -194,7 +196,7 @@ fn revoke_invitation(invitation_id: Option<Uuid>) -> SqlResult<bool> {
     Ok(true)
 }
 
-/// Removes what is stored of an address.
-pub fn forget(email: &str) -> Result<()> {
-    query::run(FORGET, &[email.into()]).map(drop)
+/// Removes the invitations that a user has accepted or that wait for them, in their home tenant or, where they have none, in all; their ids.
+pub fn forget(user: Uuid, email: &str, home: Option<Uuid>) -> Result<Vec<String>> {
+    query::current_rows(FORGET, &[user.into(), email.into(), home.into()], |row| row.must(1))
 }

@@ -41,7 +41,7 @@ pub fn insert(tenant: Uuid, user: Uuid, role: &str) -> Result<()> {
 #[search_path(pg_catalog, pg_temp)]
 fn add_member(user_id: Option<Uuid>, role: default!(Option<&str>, "'member'")) -> SqlResult<Uuid> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
-    let (role, rank) = role::check(role)?;
+    let (role, rank) = role::check_and_keep(role)?;
     let members = Members::keep(actor::tenant_for_writing()?, &[])?;
     members.may_give(role, rank)?;
     insert(members.tenant(), user, role)?;
@@ -53,7 +53,7 @@ fn add_member(user_id: Option<Uuid>, role: default!(Option<&str>, "'member'")) -
 #[search_path(pg_catalog, pg_temp)]
 fn change_role(user_id: Option<Uuid>, role: Option<&str>) -> SqlResult<bool> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
-    let (role, rank) = role::check(role)?;
+    let (role, rank) = role::check_and_keep(role)?;
     let members = Members::lock(actor::tenant_for_writing()?, &[user])?;
     let before = members.role(user).ok_or_else(|| Error::Unknown("member", user.to_string()))?;
     members.may_change(user)?;

@@ -104,8 +104,6 @@ extension_sql_file!(
         create_api_key,
         rotate_api_key,
         revoke_api_key,
-        verify_api_key,
-        authenticate_api_key,
         add_jwt_key,
         remove_jwt_key,
         authenticate_jwt,

@@ -5,13 +5,15 @@ use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::json::Object;
 use crate::query;
-use crate::scan::{self, Key};
+use crate::scan::{Key, Table};
 use pgrx::prelude::*;
 
 pub const OWNER: &str = "owner";
+pub const ADMIN: &str = "admin";
+pub const ADMIN_RANK: i32 = 80;
 
 /// Roles that need no creating; sql/access.sql shows the same. A table's rows would collide with dumped ones at restore.
-const BUILT_IN: [(&str, i32); 4] = [(OWNER, 100), ("admin", 80), ("member", 60), ("viewer", 40)];
+const BUILT_IN: [(&str, i32); 4] = [(OWNER, 100), (ADMIN, ADMIN_RANK), ("member", 60), ("viewer", 40)];
 
 /// Ranks of added roles: below the owner's.
 const RANKS: std::ops::RangeInclusive<i32> = 1..=99;
@@ -21,10 +23,14 @@ const MAX_NAME: usize = 63;
 const ROLE: i16 = 1;
 const RANK: i16 = 2;
 
+static ADDED_ROLES: Table = Table::by(c"added_roles", c"added_roles_pkey");
+
+const KEEP: &str = "SELECT rank FROM tenancy.added_roles WHERE role = $1 FOR KEY SHARE";
 const INSERT: &str = "INSERT INTO tenancy.added_roles (role, rank) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const LOCK: &str = "SELECT rank FROM tenancy.added_roles WHERE role = $1 FOR UPDATE";
 const IN_USE: &str = "SELECT true FROM tenancy.memberships WHERE role = $1
-    UNION ALL SELECT true FROM tenancy.stored_invitations WHERE role = $1 AND accepted_at IS NULL AND revoked_at IS NULL LIMIT 1";
+    UNION ALL SELECT true FROM tenancy.stored_invitations WHERE role = $1 AND accepted_at IS NULL AND revoked_at IS NULL
+        AND expires_at > pg_catalog.clock_timestamp() LIMIT 1";
 const DELETE: &str = "DELETE FROM tenancy.added_roles WHERE role = $1";
 
 /// The rank of a role; None when there is no such role.
@@ -32,7 +38,7 @@ pub fn rank(role: &str) -> Result<Option<i32>> {
     if let Some((_, rank)) = BUILT_IN.iter().find(|(name, _)| *name == role) {
         return Ok(Some(*rank));
     }
-    scan::first(c"added_roles", c"added_roles_pkey", &[Key::text(ROLE, role)?])?.map(|row| row.must(RANK)).transpose()
+    ADDED_ROLES.first(&[Key::text(ROLE, role)?])?.map(|row| row.must(RANK)).transpose()
 }
 
 /// The rank of a role that an argument names.
@@ -42,6 +48,17 @@ pub fn check(role: Option<&str>) -> Result<(&str, i32)> {
         Error::invalid(format!("role \"{role}\" does not exist"), "tenancy.roles lists them; add_role() adds one.")
     })?;
     Ok((role, rank))
+}
+
+/// Like [`check`], for a role that is to be given: it stays until the transaction ends.
+pub fn check_and_keep(role: Option<&str>) -> Result<(&str, i32)> {
+    let (role, rank) = check(role)?;
+    if BUILT_IN.iter().any(|(name, _)| *name == role) {
+        return Ok((role, rank));
+    }
+    query::returning(KEEP, &[role.into()], |row| row.must::<i32>(1))?
+        .map(|rank| (role, rank))
+        .ok_or_else(|| Error::invalid(format!("role \"{role}\" does not exist"), "It has just been removed."))
 }
 
 /// Adds a role between the others.
@@ -83,7 +100,7 @@ fn remove_role(role: Option<&str>) -> SqlResult<bool> {
     if query::returning(LOCK, &[role.into()], |row| row.must::<i32>(1))?.is_none() {
         return Err(Error::Unknown("added role", role.to_owned()).into());
     }
-    if query::value::<bool>(IN_USE, &[role.into()])?.is_some() {
+    if !query::current_rows(IN_USE, &[role.into()], |row| row.must::<bool>(1))?.is_empty() {
         return Err(Error::State(format!("role \"{role}\" is in use"), "Give its members another one first.").into());
     }
     query::run(DELETE, &[role.into()])?;

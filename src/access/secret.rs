@@ -52,6 +52,11 @@ impl<'a> Secret<'a> {
         &self.text[..self.prefix]
     }
 
+    /// The prefix, if it is one that is in use here; anyone can make up others, and keys of them.
+    pub fn known_prefix(&self) -> &'a str {
+        if secrecy::ends_with_known(self.prefix().as_bytes()) { self.prefix() } else { "" }
+    }
+
     /// What is stored of it: its SHA-256, keyed with the pepper if there is one.
     pub fn hash(&self) -> Hash {
         let bytes = match settings::pepper() {

@@ -1,7 +1,8 @@
 //! The settings of keys and tokens. A superuser sets them, in postgresql.conf or for a database.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::ffi::{CStr, CString};
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 /// Whom a signed token makes a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -25,16 +26,23 @@ static LEEWAY: GucSetting<i32> = GucSetting::<i32>::new(30);
 static MEMBERSHIP: GucSetting<Membership> = GucSetting::<Membership>::new(Membership::Live);
 
 const MAX_LEEWAY: i32 = 300;
+const MIN_PEPPER: usize = 32;
 
 pub fn init() {
-    GucRegistry::define_string_guc(
-        c"tenancy.api_key_pepper",
-        c"A secret of this server that the hashes of new API keys and invitations are keyed with.",
-        c"At least 32 characters. Without it a copy of the table cannot be checked against guesses; changing it ends the keys made with it.",
-        &PEPPER,
-        GucContext::Sighup,
-        GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
-    );
+    // SAFETY: the hook has the signature of string settings, and is called by PostgreSQL with what that promises.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"tenancy.api_key_pepper",
+            c"A secret of this server that the hashes of new API keys and invitations are keyed with.",
+            c"At least 32 characters. Keys that were made without it stay valid; changing it ends those made with it.",
+            &PEPPER,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+            Some(check_pepper),
+            None,
+            None,
+        );
+    }
     let claims: [(&'static CStr, &'static CStr, &'static Text); 4] = [
         (c"tenancy.jwt_user_claim", c"The claim that names the user: an id or an external id.", &USER_CLAIM),
         (c"tenancy.jwt_tenant_claim", c"The claim that names the tenant: an id or an external id.", &TENANT_CLAIM),
@@ -63,6 +71,17 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_pepper(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes the address of the new value, null or a C string.
+    let length = unsafe { if (*value).is_null() { 0 } else { CStr::from_ptr(*value).count_bytes() } };
+    length == 0 || length >= MIN_PEPPER
 }
 
 /// The secret that hashes are keyed with, if there is one.

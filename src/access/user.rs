@@ -32,14 +32,15 @@ const LOCK_OWNERS: &str = "SELECT tenant_id, user_id FROM tenancy.memberships
     WHERE role = 'owner' AND tenant_id IN (SELECT tenant_id FROM tenancy.memberships WHERE user_id = $1 AND role = 'owner')
     ORDER BY tenant_id, user_id FOR UPDATE";
 /// Before the user is locked: who accepts an invitation locks it first, and then the user.
-const EMAIL: &str = "SELECT email FROM tenancy.users WHERE id = $1";
+const PERSON: &str = "SELECT tenant_id, email FROM tenancy.users WHERE id = $1";
 const MEMBERSHIPS: &str =
     "SELECT tenant_id, role FROM tenancy.memberships WHERE user_id = $1 ORDER BY tenant_id FOR UPDATE";
 const DELETE: &str = "DELETE FROM tenancy.users WHERE id = $1";
 const TENANTS: &str = "SELECT t.id, t.slug, t.name, m.role, t.status FROM tenancy.memberships m JOIN tenancy.tenants t ON t.id = m.tenant_id
+    JOIN tenancy.users u ON u.id = m.user_id AND ($2 IS NULL OR u.tenant_id IS NULL OR u.tenant_id = $2)
     WHERE m.user_id = $1 AND t.status NOT IN ('cancelled', 'deleted') ORDER BY t.slug";
-const LOGIN: &str =
-    "UPDATE tenancy.users SET last_login_at = pg_catalog.clock_timestamp() WHERE id = $1 RETURNING last_login_at";
+const LOGIN: &str = "UPDATE tenancy.users SET last_login_at = pg_catalog.clock_timestamp()
+    WHERE id = $1 AND ($2 IS NULL OR tenant_id IS NULL OR tenant_id = $2) RETURNING last_login_at";
 const REVOKE: &str =
     "UPDATE tenancy.users SET tokens_not_before = pg_catalog.clock_timestamp() WHERE id = $1 RETURNING true";
 
@@ -47,16 +48,22 @@ fn unknown(user: Uuid) -> Error {
     Error::Unknown("user", user.to_string())
 }
 
-/// The tenant that an argument names, which must be the bound one if there is one.
+/// Fails when an argument names another tenant than the one that is bound.
+fn check_bound(tenant: Option<Uuid>) -> Result<()> {
+    match (tenant, actor::tenant()) {
+        (Some(tenant), Ok(bound)) if bound != tenant => {
+            monitor::count(Some(bound.as_bytes()), Refusal::Mismatch);
+            Err(Error::TenantMismatch(Some(tenant.to_string())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The tenant that a new user is to be at home in.
 fn check_home(tenant: Option<Uuid>) -> Result<Option<Uuid>> {
     let Some(tenant) = tenant else { return Ok(None) };
-    match actor::tenant() {
-        Ok(bound) if bound != tenant => {
-            monitor::count(Some(bound.as_bytes()), Refusal::Mismatch);
-            return Err(Error::TenantMismatch(Some(tenant.to_string())));
-        }
-        _ => lock::admit_writer_of(tenant)?,
-    }
+    check_bound(Some(tenant))?;
+    lock::admit_writer_of(tenant)?;
     query::returning(KEEP_TENANT, &[tenant.into()], |row| row.must::<bool>(1))?
         .ok_or_else(|| Error::unknown_tenant(tenant))?;
     Ok(Some(tenant))
@@ -154,6 +161,7 @@ fn find_user(
         return Err(Error::invalid("give either an e-mail address or an external id", "").into());
     }
     let email = email.map(str::to_lowercase);
+    check_bound(tenant)?;
     Ok(query::value(FIND, &[email.into(), external_id.into(), tenant.or_else(|| actor::tenant().ok()).into()])?)
 }
 
@@ -201,12 +209,11 @@ fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
     let owners =
         query::current_rows(LOCK_OWNERS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<Uuid>(2)?)))?;
-    if let Some(email) = query::value::<String>(EMAIL, &[user.into()])? {
-        invitation::forget(&email)?;
+    let mut invitations = Vec::new();
+    for (home, email) in query::rows(PERSON, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))? {
+        invitations = invitation::forget(user, &email, home)?;
     }
-    let Some((home, email)) =
-        query::returning(LOCK, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?
-    else {
+    let Some(home) = query::returning(LOCK, &[user.into()], |row| row.get::<Uuid>(1))? else {
         return Ok(false);
     };
     for (tenant, role) in
@@ -218,7 +225,7 @@ fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
         member::remove(tenant, user, &role)?;
     }
     query::run(DELETE, &[user.into()])?;
-    audit::redact_person(user, &email)?;
+    audit::redact_person(user, &invitations)?;
     record("user.delete", user, home, None, None)?;
     Ok(true)
 }
@@ -237,7 +244,7 @@ fn user_tenants(
     ErrorReport,
 > {
     let user = user_id.ok_or(Error::Null("user_id"))?;
-    let rows = query::rows(TENANTS, &[user.into()], |row| {
+    let rows = query::rows(TENANTS, &[user.into(), actor::tenant().ok().into()], |row| {
         Ok((row.must(1)?, row.must(2)?, row.must(3)?, row.must(4)?, row.must(5)?))
     })?;
     Ok(TableIterator::new(rows))
@@ -245,7 +252,8 @@ fn user_tenants(
 
 /// Notes that a user has logged in; when.
 pub fn note_login(user: Uuid) -> Result<TimestampWithTimeZone> {
-    query::returning(LOGIN, &[user.into()], |row| row.must(1))?.ok_or_else(|| unknown(user))
+    query::returning(LOGIN, &[user.into(), actor::tenant().ok().into()], |row| row.must(1))?
+        .ok_or_else(|| unknown(user))
 }
 
 /// Notes that a user has logged in.

@@ -4,14 +4,14 @@
 use super::secret::Secret;
 use crate::context::registry::{self, Tenant};
 use crate::context::{self, Grants, Principal, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, raise};
 use crate::monitor::{self, Kind, Reason};
+use crate::one_row;
 use crate::query;
+use crate::raw::raw_function;
 use crate::role;
-use crate::scan::{self, Hash, Key, Row};
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::prelude::*;
-use pgrx::{Uuid, pg_sys};
+use crate::scan::{Hash, Key, Row, Table};
+use pgrx::{IntoDatum, Uuid, pg_guard, pg_sys};
 
 /// Column numbers of `tenancy.stored_api_keys`; sql/access.sql keeps them.
 const ID: i16 = 1;
@@ -21,6 +21,10 @@ const USER: i16 = 4;
 const SCOPES: i16 = 5;
 const EXPIRES_AT: i16 = 6;
 const REVOKED_AT: i16 = 7;
+
+static STORED_API_KEYS: Table = Table::by(c"stored_api_keys", c"stored_api_keys_key_hash_key");
+
+static API_KEY_USAGE: Table = Table::whole(c"api_key_usage");
 
 /// Waits for nobody: a row that is locked was marked by whoever holds it.
 const MARK_USED: &str = "UPDATE tenancy.api_key_usage SET last_used_at = pg_catalog.clock_timestamp()
@@ -34,14 +38,14 @@ struct Verified {
     tenant: Tenant,
     user: Option<Uuid>,
     role: Option<String>,
-    scopes: Vec<String>,
+    row: Row,
 }
 
 /// Why a key does not authenticate, and what may be shown of it.
 struct Refused<'a>(Reason, &'a str);
 
 fn find(hash: &Hash) -> Result<Option<Row>> {
-    scan::first(c"stored_api_keys", c"stored_api_keys_key_hash_key", &[Key::hash(KEY_HASH, hash)])
+    STORED_API_KEYS.first(&[Key::hash(KEY_HASH, hash)])
 }
 
 fn find_either(secret: &Secret) -> Result<Option<Row>> {
@@ -61,7 +65,7 @@ fn verify(text: &str) -> Result<std::result::Result<Verified, Refused<'_>>> {
         Err(reason) => return Ok(Err(Refused(reason, ""))),
     };
     // One that is not known is counted by its kind alone: made-up keys shall not fill the counters.
-    let Some(row) = find_either(&secret)? else { return Ok(Err(Refused(Reason::Unknown, secret.prefix()))) };
+    let Some(row) = find_either(&secret)? else { return Ok(Err(Refused(Reason::Unknown, secret.known_prefix()))) };
     let refused = |reason| Ok(Err(Refused(reason, secret.shown())));
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
@@ -86,7 +90,7 @@ fn verify(text: &str) -> Result<std::result::Result<Verified, Refused<'_>>> {
     }
     let id: Uuid = row.must(ID)?;
     mark_used(id, now)?;
-    Ok(Ok(Verified { id, tenant, user: user.map(Uuid::from_bytes), role, scopes: row.must(SCOPES)? }))
+    Ok(Ok(Verified { id, tenant, user: user.map(Uuid::from_bytes), role, row }))
 }
 
 /// Notes that the key was used, at most once a minute, and where that neither waits nor fails: not in a read-only transaction, on a standby,
@@ -98,7 +102,7 @@ fn mark_used(id: Uuid, now: i64) -> Result<()> {
             || pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32
             || pg_sys::RecoveryInProgress()
     };
-    if cannot_write || !monitor::is_due(id.as_bytes(), now) {
+    if cannot_write || !monitor::is_due(id.as_bytes(), now) || !API_KEY_USAGE.lock_for_writing_if_free()? {
         return Ok(());
     }
     role::as_extension_owner(|| query::run(MARK_USED, &[id.into()]).map(drop))
@@ -108,47 +112,78 @@ fn count(refused: &Refused) {
     monitor::count_attempt(Kind::ApiKey, refused.1, refused.0);
 }
 
-/// Who an API key is: one row, or none.
-#[pg_extern]
-#[allow(clippy::type_complexity)]
-fn verify_api_key(
-    api_key: Option<&str>,
-) -> std::result::Result<
-    TableIterator<
-        'static,
-        (name!(tenant_id, Uuid), name!(key_id, Uuid), name!(user_id, Option<Uuid>), name!(scopes, Vec<String>)),
-    >,
-    ErrorReport,
-> {
-    let found = verify(api_key.unwrap_or_default())?.inspect_err(count).ok();
-    Ok(TableIterator::new(found.map(|key| (key.tenant.id, key.id, key.user, key.scopes))))
+/// The argument of the running call; an empty text for NULL, which is no key either.
+///
+/// # Safety
+/// `fcinfo` is the record of a call with a text.
+unsafe fn argument<'a>(fcinfo: pg_sys::FunctionCallInfo) -> &'a str {
+    // SAFETY: the caller's promise.
+    unsafe { pgrx::fcinfo::pg_getarg(fcinfo, 0) }.unwrap_or_default()
 }
 
-/// Binds the transaction to the tenant of an API key.
-#[pg_extern]
-#[allow(clippy::type_complexity)]
-fn authenticate_api_key(
-    api_key: Option<&str>,
-) -> std::result::Result<
-    TableIterator<
-        'static,
-        (
-            name!(tenant_id, Uuid),
-            name!(user_id, Option<Uuid>),
-            name!(role, Option<String>),
-            name!(api_key_id, Option<Uuid>),
-            name!(scopes, Option<Vec<String>>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let key = verify(api_key.unwrap_or_default())?.map_err(|refused| {
-        count(&refused);
-        Error::InvalidCredential("API key")
-    })?;
-    let grants = Grants { role: key.role, api_key: Some(*key.id.as_bytes()), scopes: Some(key.scopes) };
-    let principal = Principal { tenant: key.tenant, user: key.user, source: Source::ApiKey, grants };
-    context::bind(&principal)?;
-    let Grants { role, scopes, .. } = principal.grants;
-    Ok(TableIterator::once((key.tenant.id, key.user, role, Some(key.id), scopes)))
+/// # Safety
+/// `fcinfo` is the record of a call of verify_api_key().
+unsafe fn answer_verify(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+    // SAFETY: the caller's promise; the columns are those of tenancy.verified_api_key.
+    unsafe {
+        let found = verify(argument(fcinfo))?.inspect_err(count).ok();
+        let row = found.as_ref().map(|key| {
+            let user = key.user.as_ref().map(uuid_datum);
+            [Some(uuid_datum(&key.tenant.id)), Some(uuid_datum(&key.id)), user, key.row.datum(SCOPES)]
+        });
+        one_row::answer(fcinfo, row)
+    }
+}
+
+/// # Safety
+/// `fcinfo` is the record of a call of authenticate_api_key().
+unsafe fn answer_authenticate(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+    // SAFETY: the caller's promise; the columns are those of tenancy.principal.
+    unsafe {
+        let key = verify(argument(fcinfo))?.map_err(|refused| {
+            count(&refused);
+            Error::InvalidCredential("API key")
+        })?;
+        let Verified { id, tenant, user, role, row } = key;
+        let grants = Grants { role, api_key: Some(*id.as_bytes()), scopes: Some(row.must(SCOPES)?) };
+        let principal = Principal { tenant, user, source: Source::ApiKey, grants };
+        context::bind(&principal)?;
+        let user = principal.user.as_ref().map(uuid_datum);
+        let role = principal.grants.role.into_datum();
+        let columns = [Some(uuid_datum(&tenant.id)), user, role, Some(uuid_datum(&id)), row.datum(SCOPES)];
+        one_row::answer(fcinfo, Some(columns))
+    }
+}
+
+/// A datum that refers to the uuid.
+fn uuid_datum(uuid: &Uuid) -> pg_sys::Datum {
+    pg_sys::Datum::from(uuid.as_bytes().as_ptr())
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn guarded_verify(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: PostgreSQL passes the record of the call.
+    unsafe { answer_verify(fcinfo) }.unwrap_or_else(|error| raise(error))
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn guarded_authenticate(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: PostgreSQL passes the record of the call.
+    unsafe { answer_authenticate(fcinfo) }.unwrap_or_else(|error| raise(error))
+}
+
+raw_function! {
+    /// Who an API key is: one row, or none.
+    pg_tenancy_verify_api_key, pg_finfo_pg_tenancy_verify_api_key, |fcinfo| {
+        // SAFETY: PostgreSQL passes the record of the call.
+        unsafe { guarded_verify(fcinfo) }
+    }
+}
+
+raw_function! {
+    /// Binds the transaction to the tenant of an API key.
+    pg_tenancy_authenticate_api_key, pg_finfo_pg_tenancy_authenticate_api_key, |fcinfo| {
+        // SAFETY: PostgreSQL passes the record of the call.
+        unsafe { guarded_authenticate(fcinfo) }
+    }
 }

@@ -20,7 +20,7 @@ const REDACT: &str =
     "UPDATE tenancy.audit_log SET principal = NULL, target = NULL, before = NULL, after = NULL WHERE tenant_id = $1";
 const REDACT_PRINCIPAL: &str = "UPDATE tenancy.audit_log SET principal = NULL WHERE principal ->> 'tenant_id' = $1";
 const REDACT_PERSON: &str = "UPDATE tenancy.audit_log SET before = NULL, after = NULL
-    WHERE (action LIKE 'user.%' AND target = $1) OR (action LIKE 'invitation.%' AND after ->> 'email' = $2)";
+    WHERE (action LIKE 'user.%' AND target = $1) OR (action LIKE 'invitation.%' AND target = ANY ($2))";
 const NOT_NEGATIVE: &str = "SELECT $1 >= '0'::pg_catalog.interval";
 const TRIM: &str = "DELETE FROM tenancy.audit_log WHERE at < pg_catalog.now() - $1";
 
@@ -69,9 +69,9 @@ pub fn redact(tenant: Uuid) -> Result<()> {
     query::run(REDACT_PRINCIPAL, &[tenant.to_string().into()]).map(drop)
 }
 
-/// Takes what the log knows of a person out of it: their own rows, and invitations to their address.
-pub fn redact_person(user: Uuid, email: &str) -> Result<()> {
-    query::run(REDACT_PERSON, &[user.to_string().into(), email.into()]).map(drop)
+/// Takes what the log knows of a person out of it: their own rows, and their invitations.
+pub fn redact_person(user: Uuid, invitations: &[String]) -> Result<()> {
+    query::run(REDACT_PERSON, &[user.to_string().into(), invitations.to_vec().into()]).map(drop)
 }
 
 /// The role that called, whatever definer functions it came through.

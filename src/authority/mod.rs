@@ -11,6 +11,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "grant_access"),
     (Level::Admin, "revoke_access"),
     (Level::Public, "tenancy.sees_all_tenants"),
+    (Level::Public, "tenancy.first_visible_tenant"),
+    (Level::Public, "tenancy.last_visible_tenant"),
     (Level::Internal, "tenancy.seal"),
 ];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Admin, "tenancy.access")];
@@ -60,6 +62,7 @@ const fn marker(level: Level) -> &'static str {
 extension_sql_file!(
     "../../sql/authority.sql",
     name = "authority",
-    requires = ["bootstrap", grant_access, revoke_access, sees_all_tenants, seal]
+    requires =
+        ["bootstrap", grant_access, revoke_access, sees_all_tenants, first_visible_tenant, last_visible_tenant, seal]
 );
 extension_sql_file!("../../sql/finalize.sql", name = "finalize", finalize);

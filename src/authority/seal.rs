@@ -2,13 +2,14 @@
 //! that hold its level.
 
 use super::{functions, marker};
-use crate::error::{Error, SqlResult};
+use crate::context;
+use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::level::Level;
 use crate::query;
 use crate::role;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
 
 const OPEN_SCHEMA: &str = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -37,9 +38,34 @@ fn seal() -> SqlResult<bool> {
     Ok(true)
 }
 
+/// The tenants whose rows in the product's tables the session's role sees, as a range, which an index finds: all for operator and admin, the
+/// bound one for others, none (None) when there is none.
+fn visible_tenants() -> Result<Option<(Uuid, Uuid)>> {
+    if holds_operator()? {
+        return Ok(Some((Uuid::from_bytes([0; 16]), Uuid::from_bytes([0xff; 16]))));
+    }
+    Ok(context::bound().map(|bound| Uuid::from_bytes(bound.tenant)).map(|tenant| (tenant, tenant)))
+}
+
+/// The lowest tenant that the role sees.
+#[pg_extern(schema = "tenancy", stable, parallel_restricted)]
+fn first_visible_tenant() -> SqlResult<Option<Uuid>> {
+    Ok(visible_tenants()?.map(|(first, _)| first))
+}
+
+/// The highest tenant that the role sees.
+#[pg_extern(schema = "tenancy", stable, parallel_restricted)]
+fn last_visible_tenant() -> SqlResult<Option<Uuid>> {
+    Ok(visible_tenants()?.map(|(_, last)| last))
+}
+
 /// Whether the session's role holds operator or admin, and so sees the product's tables whole.
 #[pg_extern(schema = "tenancy", stable, parallel_restricted)]
 fn sees_all_tenants() -> SqlResult<bool> {
+    Ok(holds_operator()?)
+}
+
+fn holds_operator() -> Result<bool> {
     // SAFETY: reads the current role.
     let caller = unsafe { pg_sys::GetUserId() };
     let held =

@@ -4,6 +4,7 @@ use super::bind;
 use super::state::{self, Grants, STATE, Source};
 use crate::error::{Error, SqlResult, raise};
 use crate::monitor::{self, Refusal};
+use crate::raw::raw_function;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -72,30 +73,6 @@ fn refuse_row(tenant: Option<&str>) -> SqlResult<bool> {
     let bound = state::bound().ok_or(Error::Unbound)?;
     monitor::count(Some(&bound.tenant), Refusal::Mismatch);
     Err(Error::ForeignRow(tenant.map(str::to_owned)).into())
-}
-
-/// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that sql/context.sql creates. These run
-/// once per row, so they take no detour through an argument wrapper.
-macro_rules! raw_function {
-    ($(#[$doc:meta])* $name:ident, $info:ident, $body:expr) => {
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-            &RECORD
-        }
-
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// Called by PostgreSQL only.
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            let body: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum = $body;
-            // SAFETY: PostgreSQL passes a valid call record.
-            unsafe { body(fcinfo) }
-        }
-    };
 }
 
 /// Raises the error of an unbound transaction. Apart, so that the functions below stay small.

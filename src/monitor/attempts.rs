@@ -8,8 +8,9 @@ use pgrx::pg_sys;
 const COUNTED_PREFIXES: usize = 4_096;
 
 const REASONS: usize = 16;
-/// A prefix takes three words: a letter for the kind of credential, then at most this many characters.
-const MAX_PREFIX: usize = 23;
+/// A key takes four words: the database, the kind of credential, then at most this many characters of its prefix.
+const MAX_PREFIX: usize = 27;
+const WORDS: usize = 4;
 
 /// Why a credential was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,22 +107,32 @@ pub struct Attempts {
     pub last: pg_sys::TimestampTz,
 }
 
-pub static COUNTERS: Region<Place<3, REASONS>> = Region::new(c"pg_tenancy attempts", || COUNTED_PREFIXES + 1);
+pub static COUNTERS: Region<Place<WORDS, REASONS>> = Region::new(c"pg_tenancy attempts", || COUNTED_PREFIXES + 1);
 
-fn words(kind: Kind, prefix: &str) -> [u64; 3] {
-    let mut bytes = [0; 24];
-    bytes[0] = kind as u8 + 1;
+fn database() -> [u8; 4] {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::MyDatabaseId }.to_u32().to_be_bytes()
+}
+
+fn words(kind: Kind, prefix: &str) -> [u64; WORDS] {
+    let mut bytes = [0; WORDS * 8];
+    bytes[..4].copy_from_slice(&database());
+    bytes[4] = kind as u8 + 1;
     let length = prefix.len().min(MAX_PREFIX);
-    bytes[1..=length].copy_from_slice(&prefix.as_bytes()[..length]);
+    bytes[5..5 + length].copy_from_slice(&prefix.as_bytes()[..length]);
     std::array::from_fn(|word| u64::from_be_bytes(std::array::from_fn(|byte| bytes[word * 8 + byte])))
 }
 
-fn kind_and_prefix(words: [u64; 3]) -> (Option<&'static str>, Option<String>) {
+/// None for a key of another database.
+fn kind_and_prefix(words: [u64; WORDS]) -> Option<(Option<&'static str>, Option<String>)> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 + 1 == bytes[0]).map(Kind::name);
-    let prefix: Vec<u8> = bytes[1..].iter().copied().take_while(|byte| *byte != 0).collect();
+    if bytes[..4] != database() {
+        return None;
+    }
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 + 1 == bytes[4]).map(Kind::name);
+    let prefix: Vec<u8> = bytes[5..].iter().copied().take_while(|byte| *byte != 0).collect();
     let prefix = (!prefix.is_empty()).then(|| String::from_utf8_lossy(&prefix).into_owned());
-    (kind, prefix)
+    Some((kind, prefix))
 }
 
 /// Counts a refused credential; `prefix` is what may be shown of it, empty where that is nothing.
@@ -130,11 +141,11 @@ pub fn count(kind: Kind, prefix: &str, reason: Reason) {
     Places(COUNTERS.elements()).count(Some(words(kind, prefix)), reason as usize);
 }
 
-/// What was refused since the server started.
+/// What was refused in this database since the server started.
 pub fn attempts() -> Vec<Attempts> {
     let mut attempts = Vec::new();
     for (key, counts) in Places(COUNTERS.elements()).counts() {
-        let (kind, prefix) = key.map_or((None, None), kind_and_prefix);
+        let Some((kind, prefix)) = key.map_or(Some((None, None)), kind_and_prefix) else { continue };
         for (reason, count) in Reason::ALL.into_iter().zip(counts).filter(|(_, count)| count.number > 0) {
             let reason = reason.name();
             attempts.push(Attempts { kind, prefix: prefix.clone(), reason, number: count.number, last: count.last });

@@ -11,7 +11,7 @@ mod pattern;
 mod prefix;
 
 pub use pattern::{CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN, checksum, has_valid_checksum};
-pub use prefix::{INVITATION_PREFIX, api_key_prefix};
+pub use prefix::{INVITATION_PREFIX, api_key_prefix, ends_with_known};
 
 use pgrx::pg_sys;
 use std::ffi::CStr;

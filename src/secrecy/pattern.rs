@@ -115,7 +115,7 @@ fn for_each(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
 fn key_behind(text: &[u8], underscore: usize) -> Option<Range<usize>> {
     let (before, rest) = text.split_at(underscore + 1);
     let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    let is_suspicious = length >= SUSPICIOUS_LENGTH && prefix::is_known(before);
+    let is_suspicious = length >= SUSPICIOUS_LENGTH && prefix::ends_with_known(before);
     let is_key = || length == SECRET_LENGTH + CHECKSUM_LENGTH && is_checked(text, underscore, length);
     (is_suspicious || is_key()).then(|| underscore + 1 + SHOWN..underscore + 1 + length)
 }

@@ -39,8 +39,8 @@ pub fn api_key_prefix() -> String {
     String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
-/// Whether the text ends with a prefix that is in use here.
-pub fn is_known(text: &[u8]) -> bool {
+/// Whether the text is, or ends with, a prefix that is in use here.
+pub fn ends_with_known(text: &[u8]) -> bool {
     let (bytes, length) = PREFIX.get();
     text.ends_with(DEFAULT.to_bytes())
         || text.ends_with(INVITATION_PREFIX.as_bytes())

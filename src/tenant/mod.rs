@@ -26,6 +26,7 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "delete_tenant"),
     (Level::Operator, "restore_tenant"),
     (Level::Operator, "change_plan"),
+    (Level::Internal, "tenancy.announce_change"),
     (Level::Admin, "purge_tenant"),
     (Level::Admin, "purge_expired_tenants"),
 ];

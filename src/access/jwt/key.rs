@@ -5,7 +5,7 @@ use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::Object;
 use crate::query;
-use crate::scan::{self, Key, Row};
+use crate::scan::{Key, Row, Table};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
@@ -31,6 +31,9 @@ const MAX_NAME: usize = 1000;
 const MIN_SECRET: usize = 32;
 /// RFC 7518, section 3.3.
 const MIN_RSA_BYTES: usize = 256;
+
+static STORED_JWT_KEYS: Table = Table::whole(c"stored_jwt_keys");
+static STORED_JWT_KEYS_BY_KID: Table = Table::by(c"stored_jwt_keys", c"stored_jwt_keys_pkey");
 
 const INSERT: &str =
     "INSERT INTO tenancy.stored_jwt_keys (kid, algorithm, verifying_key, signing_key, issuer, audience, expires_at)
@@ -102,7 +105,7 @@ pub fn find(kid: Option<&str>) -> Result<Option<JwtKey>> {
     let key = match kid {
         Some(kid) => {
             let by_kid = [Key::text(KID, kid)?];
-            scan::first(c"stored_jwt_keys", c"stored_jwt_keys_pkey", &by_kid)?.map(JwtKey::from).transpose()?
+            STORED_JWT_KEYS_BY_KID.first(&by_kid)?.map(JwtKey::from).transpose()?
         }
         None => {
             let mut live = all_live()?;
@@ -113,8 +116,7 @@ pub fn find(kid: Option<&str>) -> Result<Option<JwtKey>> {
 }
 
 fn all_live() -> Result<Vec<JwtKey>> {
-    let keys: Vec<JwtKey> =
-        scan::all::<MAX_KEYS>(c"stored_jwt_keys")?.into_iter().map(JwtKey::from).collect::<Result<_>>()?;
+    let keys: Vec<JwtKey> = STORED_JWT_KEYS.all::<MAX_KEYS>()?.into_iter().map(JwtKey::from).collect::<Result<_>>()?;
     Ok(keys.into_iter().filter(JwtKey::is_live).collect())
 }
 

@@ -9,7 +9,7 @@ use crate::context::registry::{self, Tenant};
 use crate::context::{self, Grants, Principal, Source};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Kind, Reason};
-use crate::scan::{self, Key, Row};
+use crate::scan::{Key, Row, Table};
 use crate::uuid;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
@@ -22,6 +22,9 @@ const USER_ID: i16 = 1;
 const USER_HOME: i16 = 2;
 const USER_EXTERNAL_ID: i16 = 4;
 const TOKENS_NOT_BEFORE: i16 = 5;
+
+static USERS: Table = Table::by(c"users", c"users_pkey");
+static USERS_BY_EXTERNAL_ID: Table = Table::by(c"users", c"users_external_id_key");
 
 /// PostgreSQL counts microseconds since 2000, a token seconds since 1970.
 const EPOCH_DIFFERENCE: f64 = 946_684_800.0;
@@ -98,13 +101,13 @@ fn find_tenant(claim: &str) -> Result<Option<Tenant>> {
 fn find_user(tenant: &Tenant, claim: &str) -> Result<Option<Row>> {
     let is_reachable = |row: &Row| row.uuid(USER_HOME).is_none_or(|home| home == *tenant.id.as_bytes());
     if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
-        && let Some(user) = scan::first(c"users", c"users_pkey", &[Key::uuid(USER_ID, &id)])?
+        && let Some(user) = USERS.first(&[Key::uuid(USER_ID, &id)])?
     {
         return Ok(Some(user).filter(is_reachable));
     }
     for home in [Key::uuid(USER_HOME, tenant.id.as_bytes()), Key::null(USER_HOME)] {
         let keys = [Key::text(USER_EXTERNAL_ID, claim)?, home];
-        if let Some(user) = scan::first(c"users", c"users_external_id_key", &keys)? {
+        if let Some(user) = USERS_BY_EXTERNAL_ID.first(&keys)? {
             return Ok(Some(user));
         }
     }
