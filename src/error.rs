@@ -86,6 +86,8 @@ pub enum Error {
     NotPreloaded,
     /// The schema that was named for the functions is open to everyone.
     OpenSchema(String),
+    /// The database's texts are not Unicode.
+    Encoding,
     /// Something that cannot happen did.
     Internal(String),
 }
@@ -288,6 +290,11 @@ impl Error {
                 format!("everyone may create objects in schema {schema}, so that functions there could be shadowed"),
             )
             .hint(format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then run CREATE EXTENSION again.")),
+            Self::Encoding => parts(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                "pg_tenancy needs a database whose encoding is UTF8",
+            )
+            .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."),
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }

@@ -15,7 +15,6 @@ mod unguarded {
             oid: *mut Oid,
             result: *mut TupleDesc,
         ) -> TypeFuncClass::Type;
-        pub fn CreateTupleDescCopy(descriptor: TupleDesc) -> TupleDesc;
         pub fn tuplestore_begin_heap(
             random_access: bool,
             across_transactions: bool,
@@ -68,15 +67,13 @@ unsafe fn fill<const COLUMNS: usize>(
     columns: Option<([pg_sys::Datum; COLUMNS], [bool; COLUMNS])>,
 ) -> bool {
     use unguarded::*;
-    // SAFETY: the result is built where the query lives, and handed over with a descriptor of its own, which the executor frees.
+    // SAFETY: the result is built where the query lives; handed over without a descriptor it has the declared one.
     unsafe {
         let before = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = (*(*result).econtext).ecxt_per_query_memory;
         let mut descriptor = (*result).expectedDesc;
         if descriptor.is_null() {
             get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
-        } else {
-            descriptor = CreateTupleDescCopy(descriptor);
         }
         if descriptor.is_null() || (*descriptor).natts as usize != COLUMNS {
             pg_sys::CurrentMemoryContext = before;
@@ -89,7 +86,6 @@ unsafe fn fill<const COLUMNS: usize>(
         }
         (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
         (*result).setResult = store;
-        (*result).setDesc = descriptor;
         pg_sys::CurrentMemoryContext = before;
     }
     true

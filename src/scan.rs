@@ -165,18 +165,18 @@ impl Table {
     /// The row with these keys, as of the latest commit and the caller's own changes.
     pub fn first(&self, keys: &[Key]) -> Result<Option<Row>> {
         let mut rows = [Row::EMPTY];
-        Ok((self.read(keys, &mut rows)? == 1).then_some(rows[0]))
+        Ok((self.read(keys, &mut rows, |_| true)? == 1).then_some(rows[0]))
     }
 
-    /// Every row, up to `LIMIT`.
-    pub fn all<const LIMIT: usize>(&self) -> Result<Vec<Row>> {
+    /// Every row that is `wanted`, up to `LIMIT`.
+    pub fn all<const LIMIT: usize>(&self, wanted: fn(&Row) -> bool) -> Result<Vec<Row>> {
         let mut rows = vec![Row::EMPTY; LIMIT];
-        let found = self.read(&[], &mut rows)?;
+        let found = self.read(&[], &mut rows, wanted)?;
         rows.truncate(found);
         Ok(rows)
     }
 
-    fn read(&self, keys: &[Key], rows: &mut [Row]) -> Result<usize> {
+    fn read(&self, keys: &[Key], rows: &mut [Row], wanted: fn(&Row) -> bool) -> Result<usize> {
         if keys.len() > MAX_KEYS {
             return Err(missing());
         }
@@ -185,7 +185,7 @@ impl Table {
         let found = unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 let (table, index) = self.look_up()?;
-                fetch(table, index, keys, rows)
+                fetch(table, index, keys, rows, wanted)
             })
         };
         found.ok_or_else(missing)
@@ -288,8 +288,14 @@ unsafe extern "C-unwind" fn announce(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys
 /// The number of rows read; None where the table has more columns than expected.
 ///
 /// # Safety
-/// Runs inside a boundary; there are at most MAX_KEYS keys, each for a column of its type.
-unsafe fn fetch(table: pg_sys::Oid, index: pg_sys::Oid, keys: &[Key], rows: &mut [Row]) -> Option<usize> {
+/// Runs inside a boundary; there are at most MAX_KEYS keys, each for a column of its type; `wanted` holds nothing with a destructor.
+unsafe fn fetch(
+    table: pg_sys::Oid,
+    index: pg_sys::Oid,
+    keys: &[Key],
+    rows: &mut [Row],
+    wanted: fn(&Row) -> bool,
+) -> Option<usize> {
     use unguarded::*;
     // SAFETY: the table is opened with a lock and closed; the scan ends before it; a null snapshot means the latest one; tuples are copied
     // before the scan goes on, and deformed into arrays that are long enough. On an ERROR PostgreSQL releases all of it.
@@ -316,14 +322,16 @@ unsafe fn fetch(table: pg_sys::Oid, index: pg_sys::Oid, keys: &[Key], rows: &mut
         let keys = keys.len() as i32;
         let scan = systable_beginscan(relation, index, by_index, std::ptr::null_mut(), keys, scan_keys.as_mut_ptr());
         let mut found = 0;
-        for row in rows {
+        while let Some(row) = rows.get_mut(found) {
             let tuple = systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
             let copy = heap_copytuple(tuple);
             heap_deform_tuple(copy, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
-            found += 1;
+            if wanted(row) {
+                found += 1;
+            }
         }
         systable_endscan(scan);
         table_close(relation, pg_sys::AccessShareLock as _);

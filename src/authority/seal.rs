@@ -24,6 +24,10 @@ const MAY_EXECUTE: &str = "SELECT pg_catalog.has_function_privilege($1, p.oid, '
 /// the default privileges are. Fails when a function has no level, so that none is forgotten.
 #[pg_extern(schema = "tenancy", volatile)]
 fn seal() -> SqlResult<bool> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::GetDatabaseEncoding() } != pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Err(Error::Encoding.into());
+    }
     if let Some(schema) = query::value::<String>(OPEN_SCHEMA, &[])? {
         return Err(Error::OpenSchema(schema).into());
     }

@@ -3,8 +3,10 @@
 use super::shared::{Atomic, Region};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Keys that are remembered; two that share a place take turns.
-const REMEMBERED: usize = 8_192;
+/// Keys that are remembered. One has its place in a small set; where more keys of a set are in use in one minute than it has places, they
+/// are marked more often.
+const REMEMBERED: usize = 65_536;
+const SET: usize = 8;
 const MINUTE: i64 = 60_000_000;
 
 /// The minute in the upper half, a part of the key's id in the lower.
@@ -19,9 +21,17 @@ pub static TOUCHES: Region<Touch> = Region::new(c"pg_tenancy touches", || REMEMB
 /// Whether the key is to be marked now, at `now` in PostgreSQL's microseconds; then the caller does it, and nobody else for a minute.
 pub fn is_due(key: &[u8; 16], now: i64) -> bool {
     let number = u128::from_be_bytes(*key);
-    let places = TOUCHES.elements();
-    let Some(Touch(place)) = places.get((number as usize) % places.len().max(1)) else { return true };
-    let mark = (((now / MINUTE) as u64) << 32) | (number >> 96) as u64 & 0xffff_ffff;
-    let before = place.load(Ordering::Relaxed);
-    before != mark && place.compare_exchange(before, mark, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    let id = (number >> 96) as u32;
+    let mark = ((now / MINUTE) as u64) << 32 | u64::from(id);
+    let start = number as usize % (REMEMBERED / SET) * SET;
+    let Some(set) = TOUCHES.elements().get(start..start + SET) else { return true };
+    let values: [u64; SET] = std::array::from_fn(|place| set[place].0.load(Ordering::Relaxed));
+    if values.contains(&mark) {
+        return false;
+    }
+    // Its own place of an earlier minute, or the one that was not used for longest.
+    let own = values.iter().position(|value| *value as u32 == id && *value != 0);
+    let oldest = (0..SET).min_by_key(|place| values[*place] >> 32);
+    let Some(place) = own.or(oldest) else { return true };
+    set[place].0.compare_exchange(values[place], mark, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }

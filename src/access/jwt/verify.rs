@@ -16,6 +16,7 @@ use jsonwebtoken::{Validation, decode, decode_header};
 use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use serde_json::Value;
 
 /// Column numbers of `tenancy.users` and `tenancy.tenants`; sql/access.sql and sql/tenant.sql keep them.
 const USER_ID: i16 = 1;
@@ -79,6 +80,10 @@ fn payload(token: &str) -> Result<Outcome<(Payload, String)>> {
         return Ok(Err((Reason::Algorithm, kid)));
     }
     Ok(match decode::<Payload>(token, &key.decoding_key()?, &validation(&key)) {
+        // RFC 7519, section 4.1.1: one text; the library takes a list, too.
+        Ok(token) if key.issuer.is_some() && !token.claims.get("iss").is_some_and(Value::is_string) => {
+            Err((Reason::Issuer, kid))
+        }
         Ok(token) if key.audience.is_none() && token.claims.get("aud").is_some_and(|aud| !aud.is_null()) => {
             Err((Reason::Audience, kid))
         }
@@ -97,21 +102,21 @@ fn find_tenant(claim: &str) -> Result<Option<Tenant>> {
     registry::find_by_external_id(claim)
 }
 
-/// The user that a claim names by id or external id: the tenant's own, or one of no tenant.
-fn find_user(tenant: &Tenant, claim: &str) -> Result<Option<Row>> {
+/// The user that a claim names by id or external id: the tenant's own, or one of no tenant. One of another tenant does not exist.
+fn find_user(tenant: &Tenant, claim: &str) -> Result<std::result::Result<Option<Row>, Reason>> {
     let is_reachable = |row: &Row| row.uuid(USER_HOME).is_none_or(|home| home == *tenant.id.as_bytes());
     if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
         && let Some(user) = USERS.first(&[Key::uuid(USER_ID, &id)])?
     {
-        return Ok(Some(user).filter(is_reachable));
+        return Ok(if is_reachable(&user) { Ok(Some(user)) } else { Err(Reason::Unknown) });
     }
     for home in [Key::uuid(USER_HOME, tenant.id.as_bytes()), Key::null(USER_HOME)] {
         let keys = [Key::text(USER_EXTERNAL_ID, claim)?, home];
         if let Some(user) = USERS_BY_EXTERNAL_ID.first(&keys)? {
-            return Ok(Some(user));
+            return Ok(Ok(Some(user)));
         }
     }
-    Ok(None)
+    Ok(Ok(None))
 }
 
 /// Whether the token was issued before its user's tokens were revoked. One that does not say when counts as such.
@@ -124,7 +129,10 @@ fn is_revoked(user: &Row, issued_at: Option<f64>) -> bool {
 /// The user's id, and the role that they have in the tenant.
 fn member(tenant: &Tenant, claims: &Claims) -> Result<std::result::Result<(Uuid, Option<String>), Reason>> {
     let trusted = settings::membership() == Membership::Trusted;
-    let user = find_user(tenant, &claims.user)?;
+    let user = match find_user(tenant, &claims.user)? {
+        Ok(user) => user,
+        Err(reason) => return Ok(Err(reason)),
+    };
     if user.as_ref().is_some_and(|user| is_revoked(user, claims.issued_at)) {
         return Ok(Err(Reason::Revoked));
     }
