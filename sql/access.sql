@@ -168,23 +168,23 @@ COMMENT ON FUNCTION create_user(text, text, text, uuid, uuid) IS
 COMMENT ON FUNCTION find_user(text, text, uuid) IS
     'The id of the user with this e-mail address or external id, NULL when there is none: the given or bound tenant''s own user, or else one of no tenant. Errors: 22023 unless exactly one is given; 42501 another tenant than the bound one. Level app. Example: SELECT find_user(''ada@example.com'');';
 COMMENT ON FUNCTION update_user(uuid, text, text, text) IS
-    'Changes what is given of a user; NULL leaves. With a tenant bound only its own users, or the acting one. Returns the id. Errors: P0002; 22023; 23505; 42501 a user of several tenants. Level app. Example: SELECT update_user(find_user(''ada@example.com''), name => ''Ada L.'');';
+    'Changes what is given of a user; NULL leaves. With a tenant bound only the acting user, or users at home in it who rank below. Returns the id. Errors: P0002; 22023; 23505; 42501 someone else. Level app. Example: SELECT update_user(find_user(''ada@example.com''), name => ''Ada L.'');';
 COMMENT ON FUNCTION delete_user(uuid) IS
-    'Removes a user with memberships, invitations to their address and what the audit log tells of them, and revokes their API keys; false when there is none. Errors: 55000 the last owner of a tenant. Level operator. Example: SELECT delete_user(''8e3f5a60-0000-4000-8000-00000000000a'');';
+    'Removes a user with memberships, the invitations that they accepted or that wait for them and what the audit log tells of them, and revokes their API keys; false when there is none. Errors: 55000 the last owner of a tenant, or not READ COMMITTED. Level operator. Example: SELECT delete_user(''8e3f5a60-0000-4000-8000-00000000000a'');';
 COMMENT ON FUNCTION user_tenants(uuid) IS
-    'The tenants that a user is a member of, with role and state, to choose one from before it is bound; cancelled and deleted ones are left out. Level app. Example: SELECT * FROM user_tenants(find_user(''ada@example.com''));';
+    'The tenants that a user is a member of, with role and state, to choose one from before it is bound; cancelled and deleted ones are left out. With a tenant bound, no row for a user at home in another. Level app. Example: SELECT * FROM user_tenants(find_user(''ada@example.com''));';
 COMMENT ON FUNCTION record_login(uuid) IS
-    'Notes in last_login_at that a user has logged in now, and returns when. issue_jwt() does so too. Errors: P0002. Level app. Example: SELECT record_login(find_user(''ada@example.com''));';
+    'Notes in last_login_at that a user has logged in now, and returns when. issue_jwt() does so too. Errors: P0002 unknown, or with a tenant bound at home in another. Level app. Example: SELECT record_login(find_user(''ada@example.com''));';
 COMMENT ON FUNCTION add_member(uuid, text) IS
-    'Makes a user a member of the bound tenant. Returns the user''s id. Errors: P0002 unknown user, or one of another tenant; 23505 a member already; 22023 unknown role; 42501 a role above the acting user''s. Level app. Example: SELECT add_member(find_user(''ada@example.com''), ''admin'');';
+    'Makes a user a member of the bound tenant. Returns the user''s id. Errors: P0002 unknown user, or one of another tenant; 23505 a member already; 22023 unknown role; 42501 a role above the acting user''s, or a credential without scope tenancy:manage. Level app. Example: SELECT add_member(find_user(''ada@example.com''), ''admin'');';
 COMMENT ON FUNCTION change_role(uuid, text) IS
-    'Gives a member of the bound tenant another role; false when they have it. Errors: P0002 no member; 22023 unknown role; 42501 a role or member above the acting user; 55000 the last owner. Level app. Example: SELECT change_role(find_user(''ada@example.com''), ''viewer'');';
+    'Gives a member of the bound tenant another role; false when they have it. Errors: P0002 no member; 22023 unknown role; 42501 a role or member above the acting user, or a credential without scope tenancy:manage; 55000 the last owner. Level app. Example: SELECT change_role(find_user(''ada@example.com''), ''viewer'');';
 COMMENT ON FUNCTION remove_member(uuid) IS
-    'Ends a membership of the bound tenant and revokes the member''s API keys there; false when there was none. Errors: 42501 a member above the acting user; 55000 the last owner. Level app. Example: SELECT remove_member(find_user(''ada@example.com''));';
+    'Ends a membership of the bound tenant and revokes the member''s API keys there; false when there was none. Errors: 42501 a member above the acting user, or a credential without scope tenancy:manage; 55000 the last owner. Level app. Example: SELECT remove_member(find_user(''ada@example.com''));';
 COMMENT ON FUNCTION add_role(text, integer) IS
     'Adds a role with a rank from 1 to 99 between viewer (40), member (60), admin (80) and owner (100). Returns its name. Errors: 22023 malformed; 23505 exists. Level admin. Example: SELECT add_role(''manager'', 70);';
 COMMENT ON FUNCTION remove_role(text) IS
-    'Removes a role that was added. Errors: P0002 no such role; 55000 a member or an open invitation has it. Level admin. Example: SELECT remove_role(''manager'');';
+    'Removes a role that was added. Errors: P0002 no such role; 55000 a member or an open invitation has it, or not READ COMMITTED. Level admin. Example: SELECT remove_role(''manager'');';
 COMMENT ON FUNCTION current_member_role() IS
     'The role in the bound tenant of the user who acts, NULL for none. Level public. Example: SELECT current_member_role();';
 COMMENT ON FUNCTION has_role(text) IS
@@ -196,13 +196,13 @@ COMMENT ON FUNCTION has_scope(text) IS
 COMMENT ON FUNCTION require_scope(text) IS
     'True when has_scope(), otherwise raises 42501. Level client. Example: SELECT require_scope(''workflows:read'');';
 COMMENT ON FUNCTION create_invitation(text, text, interval, jsonb) IS
-    'Invites an e-mail address to the bound tenant: one row (invitation_id, token), and the token is never seen again. An expired invitation of the address is replaced. Errors: 23505 a live one exists, or a member has the address; 22023; 42501 a role above the acting user''s. Level app. Example: SELECT token FROM create_invitation(''bob@example.com'', ''viewer'');';
+    'Invites an e-mail address to the bound tenant: one row (invitation_id, token), and the token is never seen again. An expired invitation of the address is replaced. Errors: 23505 a live one exists, or a member has the address; 22023; 42501 a role above the acting user''s, or a credential without scope tenancy:manage. Level app. Example: SELECT token FROM create_invitation(''bob@example.com'', ''viewer'');';
 COMMENT ON FUNCTION accept_invitation(text, uuid) IS
     'Makes a user a member by the token of an invitation, once, and returns the tenant; it binds nothing. Ends with the tenant, and with the inviter''s own membership or role. Errors: 28000 invalid, expired, revoked or used token; P0002 unknown user; 23505 a member already; 42501 for another than the acting user. Level client. Example: SELECT accept_invitation($1, $2);';
 COMMENT ON FUNCTION revoke_invitation(uuid) IS
     'Ends an invitation of the bound tenant; false when it has ended before. Errors: P0002; 42501 its role is above the acting user''s. Level app. Example: SELECT revoke_invitation(id) FROM tenancy.invitations WHERE email = ''bob@example.com'';';
 COMMENT ON FUNCTION create_api_key(text, text[], timestamp with time zone, uuid) IS
-    'Makes an API key of the bound tenant: one row (key_id, api_key, key_prefix), and the key is never seen again. With user_id it acts as that member, otherwise for the tenant without a role. Errors: 22023; P0002 no member; 42501 a credential of someone not below the acting user, one of no user where they are no admin, or scopes that the principal''s own credential has not. Level app. Example: SELECT api_key FROM create_api_key(''ci'', ''{workflows:read}'');';
+    'Makes an API key of the bound tenant: one row (key_id, api_key, key_prefix), and the key is never seen again. With user_id it acts as that member, otherwise for the tenant without a role. Errors: 22023; P0002 no member; 42501 a credential of someone not below the acting user, one of no user where they are no admin, or from a credential without scope tenancy:manage or the scopes that it asks for. Level app. Example: SELECT api_key FROM create_api_key(''ci'', ''{workflows:read}'');';
 COMMENT ON FUNCTION rotate_api_key(uuid, interval, timestamp with time zone) IS
     'Replaces an API key with a new one of the same name, user, scopes and expiry (or expires_at): one row as create_api_key(). The old one ends now, or when the grace has passed, never later than it would have. Errors: P0002; 55000 revoked, rotated or expired; 42501 as create_api_key(). Level app. Example: SELECT api_key FROM rotate_api_key((SELECT id FROM tenancy.api_keys WHERE name = ''ci''), grace => ''1 day'');';
 COMMENT ON FUNCTION revoke_api_key(uuid) IS
@@ -218,6 +218,6 @@ COMMENT ON FUNCTION remove_jwt_key(text) IS
 COMMENT ON FUNCTION authenticate_jwt(text) IS
     'Binds this transaction to the tenant of a signed token: one row (tenant_id, user_id, role, api_key_id, scopes). Needs exp; checks nbf, and iss and aud as the key of its kid says. Errors: 28000 invalid, expired or revoked token, unknown tenant or user, no member; 55000 and 42501 as authenticate_api_key(). Pass the token as a parameter. Level client. Example: SELECT * FROM authenticate_jwt($1);';
 COMMENT ON FUNCTION issue_jwt(uuid, interval, text[], text) IS
-    'Signs a token for a member of the bound tenant with the newest key that can sign, or the one of kid, and notes the login. Scopes default to those of the principal''s own credential. Errors: P0002 no member, unknown kid; 55000 no key can sign; 22023; 42501 for someone not below the acting user, or more scopes than the principal''s. Level app. Example: SELECT issue_jwt(find_user(''ada@example.com''), ''15 minutes'');';
+    'Signs a token for a member of the bound tenant with the newest key that can sign, or the one of kid, and notes the login. Scopes default to those of the principal''s own credential. Errors: P0002 no member, unknown kid; 55000 no key can sign; 22023; 42501 for someone not below the acting user, or from a credential without scope tenancy:manage or the scopes that it asks for. Level app. Example: SELECT issue_jwt(find_user(''ada@example.com''), ''15 minutes'');';
 COMMENT ON FUNCTION revoke_tokens(uuid) IS
-    'Ends every signed token that was issued to a user until now, in all tenants. With a tenant bound only of its own users, or the acting one. Errors: P0002; 42501 a user of several tenants. Level app. Example: SELECT revoke_tokens(find_user(''ada@example.com''));';
+    'Ends every signed token that was issued to a user until now, in all tenants. With a tenant bound as update_user(). Errors: P0002; 42501 someone else. Level app. Example: SELECT revoke_tokens(find_user(''ada@example.com''));';

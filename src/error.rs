@@ -86,6 +86,8 @@ pub enum Error {
     NotPreloaded,
     /// The schema that was named for the functions is open to everyone.
     OpenSchema(String),
+    /// Another session has committed what this transaction's snapshot does not show and must not miss.
+    Serialization,
     /// The database's texts are not Unicode.
     Encoding,
     /// Something that cannot happen did.
@@ -290,6 +292,10 @@ impl Error {
                 format!("everyone may create objects in schema {schema}, so that functions there could be shadowed"),
             )
             .hint(format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then run CREATE EXTENSION again.")),
+            Self::Serialization => {
+                parts(ERRCODE_T_R_SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
+                    .hint("The transaction might succeed if retried.")
+            }
             Self::Encoding => parts(
                 ERRCODE_FEATURE_NOT_SUPPORTED,
                 "pg_tenancy needs a database whose encoding is UTF8",

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 use std::cell::RefCell;
@@ -29,9 +30,28 @@ pub fn rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> R
     Spi::connect(|client| client.select(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
 }
 
+/// Fails where a snapshot from before our locks would hide rows that were committed while we waited for them.
+pub fn refuse_old_snapshot(what: &str) -> Result<()> {
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
+        return Err(Error::State(
+            format!("{what} in a transaction of this isolation level"),
+            "Use READ COMMITTED: the rows must be seen as they are once they are locked.",
+        ));
+    }
+    Ok(())
+}
+
+/// Fails on a standby as PostgreSQL's own writes do.
+fn refuse_during_recovery() {
+    // SAFETY: raises 25006 during recovery; the name is a constant C string.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"this function".as_ptr()) }
+}
+
 /// Like [`rows`], with a snapshot of its own: sees what was committed while we waited for a lock.
 pub fn current_rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let plan = plan(sql, args)?;
+    refuse_during_recovery();
     Spi::connect_mut(|client| client.update(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
 }
 
@@ -48,22 +68,26 @@ pub fn value<T: FromDatum + IntoDatum>(sql: &'static str, args: &[DatumWithOid])
 /// Writes: runs `sql` and returns the number of rows it touched.
 pub fn run(sql: &'static str, args: &[DatumWithOid]) -> Result<u64> {
     let plan = plan(sql, args)?;
+    refuse_during_recovery();
     Spi::connect_mut(|client| Ok(client.update(plan, None, args)?.len() as u64))
 }
 
 /// Writes with a RETURNING clause, and maps the first row returned.
 pub fn returning<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
     let plan = plan(sql, args)?;
+    refuse_during_recovery();
     Spi::connect_mut(|client| client.update(plan, None, args)?.next().map(|tuple| map(&Row(tuple))).transpose())
 }
 
 /// Runs a statement that names objects, built by the caller from quoted identifiers; the number of rows it touched.
 pub fn statement(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
+    refuse_during_recovery();
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len() as u64))
 }
 
 /// Runs such a statement, a write or a read, with a snapshot of its own: the first column of each row it returns.
 pub fn current_column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
+    refuse_during_recovery();
     Spi::connect_mut(|client| client.update(sql, None, args)?.map(|tuple| Row(tuple).get(1)).collect())
 }
 

@@ -168,10 +168,10 @@ impl Table {
         Ok((self.read(keys, &mut rows, |_| true)? == 1).then_some(rows[0]))
     }
 
-    /// Every row that is `wanted`, up to `LIMIT`.
-    pub fn all<const LIMIT: usize>(&self, wanted: fn(&Row) -> bool) -> Result<Vec<Row>> {
+    /// Every row with these keys that is `wanted`, up to `LIMIT`.
+    pub fn all<const LIMIT: usize>(&self, keys: &[Key], wanted: fn(&Row) -> bool) -> Result<Vec<Row>> {
         let mut rows = vec![Row::EMPTY; LIMIT];
-        let found = self.read(&[], &mut rows, wanted)?;
+        let found = self.read(keys, &mut rows, wanted)?;
         rows.truncate(found);
         Ok(rows)
     }

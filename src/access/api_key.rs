@@ -7,6 +7,7 @@ use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::query;
+use crate::scan::{Key, Table};
 use crate::secrecy;
 use crate::text;
 use pgrx::Uuid;
@@ -36,10 +37,17 @@ const REVOKE: &str =
 const REVOKE_ALL_OF: &str = "UPDATE tenancy.stored_api_keys SET revoked_at = pg_catalog.clock_timestamp()
     WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL";
 
+/// Column numbers of `tenancy.stored_api_keys`; sql/access.sql keeps them.
+const TENANT: i16 = 3;
+const USER: i16 = 4;
+const REVOKED_AT: i16 = 7;
+
+static KEYS_BY_USER: Table = Table::by(c"stored_api_keys", c"stored_api_keys_tenant_id_idx");
+
 type Made = TableIterator<'static, (name!(key_id, Uuid), name!(api_key, String), name!(key_prefix, String))>;
 
 /// A key to be, or one that is.
-struct Key<'a> {
+struct ApiKey<'a> {
     tenant: Uuid,
     user: Option<Uuid>,
     name: &'a str,
@@ -47,7 +55,7 @@ struct Key<'a> {
     expires_at: Option<TimestampWithTimeZone>,
 }
 
-impl Key<'_> {
+impl ApiKey<'_> {
     /// Stores a new key's hash; its id and text.
     fn make(&self, created_by: Option<Uuid>) -> Result<(Uuid, String, String)> {
         let text = secret::generate(&secrecy::api_key_prefix())?;
@@ -115,7 +123,7 @@ fn create_api_key(
     let members = Members::keep(actor::tenant_for_writing()?, &users)?;
     check_user(&members, user_id)?;
     scope::refuse_more_than_own(&scopes)?;
-    let key = Key { tenant: members.tenant(), user: user_id, name, scopes: &scopes, expires_at };
+    let key = ApiKey { tenant: members.tenant(), user: user_id, name, scopes: &scopes, expires_at };
     let (id, text, shown) = key.make(members.actor())?;
     let target = id.to_string();
     audit::record(&Entry {
@@ -190,8 +198,13 @@ fn rotate_api_key(
             Error::State("the API key was revoked, rotated or has expired".to_owned(), "Create another one.").into()
         );
     }
-    let new =
-        Key { tenant, user: old.user, name: &old.name, scopes: &old.scopes, expires_at: expires_at.or(old.expires_at) };
+    let new = ApiKey {
+        tenant,
+        user: old.user,
+        name: &old.name,
+        scopes: &old.scopes,
+        expires_at: expires_at.or(old.expires_at),
+    };
     let (new_id, text, shown) = new.make(members.actor())?;
     let until = query::returning(REPLACE, &[id.into(), new_id.into(), grace.into()], |row| row.get::<String>(1))?;
     let (target, replacement) = (id.to_string(), new_id.to_string());
@@ -236,7 +249,10 @@ fn revoke_api_key(key_id: Option<Uuid>) -> SqlResult<bool> {
     Ok(true)
 }
 
-/// Ends every key of a user in a tenant; how many.
+/// Ends every key of a user in a tenant; how many. One that a snapshot of ours does not show is a reason to begin anew.
 pub fn revoke_all_of(tenant: Uuid, user: Uuid) -> Result<u64> {
-    query::run(REVOKE_ALL_OF, &[tenant.into(), user.into()])
+    let revoked = query::run(REVOKE_ALL_OF, &[tenant.into(), user.into()])?;
+    let keys = [Key::uuid(TENANT, tenant.as_bytes()), Key::uuid(USER, user.as_bytes())];
+    let left = KEYS_BY_USER.all::<1>(&keys, |row| row.get::<i64>(REVOKED_AT).is_none())?;
+    if left.is_empty() { Ok(revoked) } else { Err(Error::Serialization) }
 }

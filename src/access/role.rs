@@ -97,6 +97,7 @@ fn add_role(role: Option<&str>, rank: Option<i32>) -> SqlResult<String> {
 #[search_path(pg_catalog, pg_temp)]
 fn remove_role(role: Option<&str>) -> SqlResult<bool> {
     let role = role.ok_or(Error::Null("role"))?;
+    query::refuse_old_snapshot("a role cannot be removed")?;
     if query::returning(LOCK, &[role.into()], |row| row.must::<i32>(1))?.is_none() {
         return Err(Error::Unknown("added role", role.to_owned()).into());
     }

@@ -29,7 +29,8 @@ const OTHER_WITH_EMAIL: &str =
 const OTHER_WITH_EXTERNAL_ID: &str =
     "SELECT true FROM tenancy.users WHERE external_id = $3 AND tenant_id IS NOT DISTINCT FROM $2 AND id <> $1";
 const LOCK_OWNERS: &str = "SELECT tenant_id, user_id FROM tenancy.memberships
-    WHERE role = 'owner' AND tenant_id IN (SELECT tenant_id FROM tenancy.memberships WHERE user_id = $1 AND role = 'owner')
+    WHERE user_id = $1
+       OR (role = 'owner' AND tenant_id IN (SELECT tenant_id FROM tenancy.memberships WHERE user_id = $1 AND role = 'owner'))
     ORDER BY tenant_id, user_id FOR UPDATE";
 /// Before the user is locked: who accepts an invitation locks it first, and then the user.
 const PERSON: &str = "SELECT tenant_id, email FROM tenancy.users WHERE id = $1";
@@ -207,6 +208,7 @@ fn update_user(
 #[search_path(pg_catalog, pg_temp)]
 fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
+    query::refuse_old_snapshot("a user cannot be deleted")?;
     let owners =
         query::current_rows(LOCK_OWNERS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<Uuid>(2)?)))?;
     let mut invitations = Vec::new();

@@ -7,7 +7,7 @@ use crate::backend::BackendStatic;
 use crate::raw;
 use crate::version::executor_run_hook;
 use pgrx::{pg_guard, pg_sys};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 static PREVIOUS_ANALYZE: BackendStatic<pg_sys::post_parse_analyze_hook_type> = BackendStatic::new(None);
 static PREVIOUS_RUN: BackendStatic<pg_sys::ExecutorRun_hook_type> = BackendStatic::new(None);
@@ -25,6 +25,8 @@ pub fn init() {
         pg_sys::ExecutorRun_hook = Some(run);
         PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(utility);
+        // Inherited by every backend.
+        pg_sys::RegisterXactCallback(Some(after_transaction), std::ptr::null_mut());
     }
 }
 
@@ -39,6 +41,8 @@ unsafe extern "C-unwind" fn after_analysis(
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous(state, query, jumble)) };
     }
     look();
+    // SAFETY: a query that was just analysed.
+    look_at_execute(unsafe { (*query).utilityStmt });
 }
 
 executor_run_hook!(run, PREVIOUS_RUN, look);
@@ -70,6 +74,7 @@ unsafe extern "C-unwind" fn utility(
     look();
     // SAFETY: the arguments that PostgreSQL passed, handed on.
     unsafe {
+        look_at_execute((*statement).utilityStmt);
         match PREVIOUS_UTILITY.get() {
             Some(previous) => {
                 previous(statement, text, read_only, context, parameters, environment, destination, completion);
@@ -104,21 +109,55 @@ extern "C-unwind" fn look_closely() {
     if let Some(statement) = client_statement()
         && pattern::is_in(statement.to_bytes())
     {
-        show_covered(statement);
+        show_covered(statement, false);
     }
 }
 
-/// Covers what the client's statement shows.
-pub fn cover() {
+/// EXECUTE of a prepared statement that stores a secret: the secret is among its parameters.
+fn look_at_execute(utility: *mut pg_sys::Node) {
+    // SAFETY: a null or valid node; the look-up by name finds a prepared statement of this session or null.
+    unsafe {
+        if !utility.is_null() && (*utility).type_ == pg_sys::NodeTag::T_ExecuteStmt {
+            let execute = utility.cast::<pg_sys::ExecuteStmt>();
+            let prepared = pg_sys::FetchPreparedStatement((*execute).name, false);
+            let text = if prepared.is_null() { std::ptr::null() } else { (*(*prepared).plansource).query_string };
+            if !text.is_null() && pattern::stores_secret(CStr::from_ptr(text).to_bytes()) {
+                cover(true);
+            }
+        }
+    }
+}
+
+/// When a transaction is aborted, what is shown of the statement that failed: it may not have been parsed.
+#[pg_guard]
+unsafe extern "C-unwind" fn after_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    if event != pg_sys::XactEvent::XACT_EVENT_ABORT {
+        return;
+    }
+    // SAFETY: this backend's own entry, null in a process that has none.
+    unsafe {
+        let entry = pg_sys::MyBEEntry;
+        if entry.is_null() || (*entry).st_activity_raw.is_null() {
+            return;
+        }
+        let shown = CStr::from_ptr((*entry).st_activity_raw).to_owned();
+        if pattern::is_in(shown.to_bytes()) {
+            show_covered(&shown, false);
+        }
+    }
+}
+
+/// Covers what the client's statement shows; with `all_values` all its literals.
+pub fn cover(all_values: bool) {
     if let Some(statement) = client_statement() {
-        show_covered(statement);
+        show_covered(statement, all_values);
     }
 }
 
 #[cold]
-fn show_covered(statement: &CStr) {
+fn show_covered(statement: &CStr, all_values: bool) {
     let mut text = statement.to_bytes().to_vec();
-    pattern::cover(&mut text);
+    pattern::cover(&mut text, all_values);
     let Ok(text) = CString::new(text) else { return };
     // SAFETY: copies the C string into this backend's own entry.
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };

@@ -32,33 +32,19 @@ unsafe fn text<'a>(field: *mut c_char) -> Option<&'a mut [u8]> {
 unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the report, whose texts are its own.
     unsafe {
-        let fields = [
-            (*report).message,
-            (*report).detail,
-            (*report).detail_log,
-            (*report).hint,
-            (*report).context,
-            (*report).internalquery,
-        ];
+        let fields =
+            [(*report).message, (*report).detail, (*report).detail_log, (*report).context, (*report).internalquery];
         let statement = client_statement().map(CStr::to_bytes).unwrap_or_default();
         let stores_secret = pattern::stores_secret(statement)
-            || text((*report).message).is_some_and(|message| pattern::stores_secret(message));
+            || fields.into_iter().any(|field| text(field).is_some_and(|text| pattern::stores_secret(text)));
         for field in fields {
             if let Some(text) = text(field) {
-                pattern::cover(text);
-                pattern::cover_tree(text);
-            }
-        }
-        if stores_secret {
-            for field in [(*report).detail, (*report).detail_log, (*report).context] {
-                if let Some(text) = text(field) {
-                    pattern::cover_values(text);
-                }
+                pattern::cover_report(text, stores_secret);
             }
         }
         if stores_secret || pattern::is_in(statement) {
             (*report).hide_stmt = true;
-            activity::cover();
+            activity::cover(stores_secret);
         }
         if let Some(previous) = PREVIOUS.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous(report));

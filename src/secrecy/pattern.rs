@@ -16,13 +16,23 @@ pub const SHOWN: usize = 8;
 
 /// A run of letters and digits behind a known prefix is a credential from this length on, cut off or mistyped as it may be.
 const SUSPICIOUS_LENGTH: usize = 16;
-/// What of a signed token's header is looked at.
-const MAX_HEADER: usize = 1024;
+/// What of a signed token's header, or of any other run of characters, is looked at: no token is longer.
+const MAX_RUN: usize = 16 * 1024;
 
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 const END_OF_KEY: &[u8] = b"-----END";
-const STORES_JWT_KEY: &[u8] = b"add_jwt_key";
+
+/// Names in statements that store secrets.
+const ADDS_JWT_KEY: &[u8] = b"add_jwt_key";
+const JWT_KEYS: &[u8] = b"stored_jwt_keys";
 const PEPPER: &[u8] = b"api_key_pepper";
+
+/// What PostgreSQL puts where it has cut a text.
+const CUT: &[u8] = b"...";
+/// In every dump of a parse tree or plan.
+const TREE: &[u8] = b":location";
+/// Before a constant in such a dump.
+const BYTES: &[u8] = b":constvalue";
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -42,34 +52,72 @@ pub fn has_valid_checksum(credential: &[u8]) -> bool {
     credential.split_last_chunk::<CHECKSUM_LENGTH>().is_some_and(|(text, given)| checksum(text) == *given)
 }
 
-/// Whether a text holds a credential.
+/// Whether a text holds a credential, or names what stores one.
 pub fn is_in(text: &[u8]) -> bool {
     let mut found = false;
     for_each(text, &mut |_| found = true);
-    found
+    found || stores_secret(text)
 }
 
-/// Covers each credential in `text` with asterisks, but for what identifies it; whether there was one.
-pub fn cover(text: &mut [u8]) -> bool {
-    let mut ranges = Vec::new();
-    for_each(text, &mut |range| ranges.push(range));
-    for range in &ranges {
-        cover_range(text, range.clone());
+/// Covers each credential in a statement with asterisks, but for what identifies it; where the statement stores one, or
+/// with `all_values`, all its literals.
+pub fn cover(text: &mut [u8], all_values: bool) {
+    cover_found(text, |text, found| for_each(text, found));
+    if all_values || stores_secret(text) {
+        cover_values(text);
     }
-    !ranges.is_empty()
 }
 
-/// Covers everything behind the first quote: the values of parameters.
-pub fn cover_values(text: &mut [u8]) {
-    if let Some(quote) = memchr::memchr(b'\'', text) {
+/// Covers what a message of the server's log has of a credential, however PostgreSQL has cut or wrapped it. `all_values` is for a statement that
+/// stores a secret: then everything that is quoted is covered, or the whole dump of its tree.
+pub fn cover_report(text: &mut [u8], all_values: bool) {
+    let is_tree = memmem::find(text, TREE).is_some();
+    if all_values && is_tree {
         let end = text.len();
-        cover_range(text, quote + 1..end);
+        cover_range(text, 0..end);
+    } else if is_tree {
+        cover_tree(text);
+    } else {
+        cover_found(text, |text, found| {
+            for_each(text, &mut *found);
+            for_each_cut(text, found);
+        });
+    }
+    if all_values || stores_secret(text) {
+        cover_values(text);
     }
 }
 
-/// Whether the text is of a statement that stores a secret: its parameters are one.
+/// Covers everything behind the first quote, of a value or an identifier, and behind the name of the setting that holds a secret.
+fn cover_values(text: &mut [u8]) {
+    let end = text.len();
+    let quote = text.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'$')).map(|quote| quote + 1);
+    let setting = name_in(text, PEPPER).map(|start| (start + PEPPER.len() + 1).min(end));
+    if let Some(start) = quote.into_iter().chain(setting).min() {
+        cover_range(text, start..end);
+    }
+}
+
+/// Whether the text is of a statement that stores a secret: all its literals may be one.
 pub fn stores_secret(text: &[u8]) -> bool {
-    memmem::find(text, STORES_JWT_KEY).is_some()
+    [ADDS_JWT_KEY, JWT_KEYS, PEPPER].into_iter().any(|name| name_in(text, name).is_some())
+}
+
+/// Where a name with underscores is in the text, in capitals or not.
+fn name_in(text: &[u8], name: &[u8]) -> Option<usize> {
+    let first = memchr::memchr(b'_', name)?;
+    memchr_iter(b'_', text).find_map(|underscore| {
+        let start = underscore.checked_sub(first)?;
+        text.get(start..start + name.len())?.eq_ignore_ascii_case(name).then_some(start)
+    })
+}
+
+fn cover_found(text: &mut [u8], find: impl Fn(&[u8], &mut dyn FnMut(Range<usize>))) {
+    let mut ranges = Vec::new();
+    find(text, &mut |range| ranges.push(range));
+    for range in ranges {
+        cover_range(text, range);
+    }
 }
 
 fn cover_range(text: &mut [u8], range: Range<usize>) {
@@ -80,7 +128,7 @@ fn cover_range(text: &mut [u8], range: Range<usize>) {
 }
 
 /// Calls `found` with the range of each secret in `text`.
-fn for_each(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
+fn for_each(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     for underscore in memchr_iter(b'_', text) {
         if let Some(range) = key_behind(text, underscore) {
             found(range);
@@ -100,14 +148,21 @@ fn for_each(text: &[u8], found: &mut impl FnMut(Range<usize>)) {
         found(start..start + length);
         place = start + length;
     }
-    if let Some(start) = memmem::find(text, STORES_JWT_KEY) {
-        let start = start + STORES_JWT_KEY.len();
-        if let Some(literal) = memchr::memchr2(b'\'', b'$', &text[start..]) {
-            found(start + literal + 1..text.len());
+}
+
+/// Calls `found` with the range of each run of letters and digits that PostgreSQL has cut, in front or behind: it may be of a secret.
+fn for_each_cut(text: &[u8], mut found: impl FnMut(Range<usize>)) {
+    let is_alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
+    for cut in memmem::find_iter(text, CUT) {
+        let before = run_before(&text[..cut], is_alphanumeric).len();
+        if before >= SUSPICIOUS_LENGTH {
+            found(cut - before..cut);
         }
-    }
-    if let Some(start) = memmem::find(text, PEPPER) {
-        found((start + PEPPER.len() + 1).min(text.len())..text.len());
+        let start = cut + CUT.len();
+        let after = text[start..].iter().take_while(|byte| is_alphanumeric(**byte)).count();
+        if after >= SUSPICIOUS_LENGTH {
+            found(start..start + after);
+        }
     }
 }
 
@@ -116,13 +171,13 @@ fn key_behind(text: &[u8], underscore: usize) -> Option<Range<usize>> {
     let (before, rest) = text.split_at(underscore + 1);
     let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let is_suspicious = length >= SUSPICIOUS_LENGTH && prefix::ends_with_known(before);
-    let is_key = || length == SECRET_LENGTH + CHECKSUM_LENGTH && is_checked(text, underscore, length);
+    let is_key = || length >= SECRET_LENGTH + CHECKSUM_LENGTH && is_checked(text, underscore);
     (is_suspicious || is_key()).then(|| underscore + 1 + SHOWN..underscore + 1 + length)
 }
 
-/// Whether the text up to the end of the run is a key of some prefix.
-fn is_checked(text: &[u8], underscore: usize, length: usize) -> bool {
-    let end = underscore + 1 + length;
+/// Whether a key of some prefix stands around the underscore.
+fn is_checked(text: &[u8], underscore: usize) -> bool {
+    let end = underscore + 1 + SECRET_LENGTH + CHECKSUM_LENGTH;
     let prefix = run_before(&text[..underscore], |byte| byte.is_ascii_alphanumeric()).len();
     (1..=prefix.min(prefix::MAX_LENGTH)).any(|prefix| has_valid_checksum(&text[underscore - prefix..end]))
 }
@@ -133,7 +188,7 @@ fn is_base64url(byte: u8) -> bool {
 
 /// The end of `text` that consists of `wanted` bytes.
 fn run_before(text: &[u8], wanted: impl Fn(u8) -> bool) -> &[u8] {
-    let length = text.iter().rev().take(MAX_HEADER).take_while(|byte| wanted(**byte)).count();
+    let length = text.iter().rev().take(MAX_RUN).take_while(|byte| wanted(**byte)).count();
     &text[text.len() - length..]
 }
 
@@ -146,24 +201,35 @@ fn is_token_header(text: &[u8]) -> bool {
             .is_ok_and(|json| json.first() == Some(&b'{') && memmem::find(&json, b"\"alg\"").is_some())
 }
 
-const BYTES: &[u8] = b":constvalue";
+/// Covers credentials in the dump of a parse tree or plan (`debug_print_plan` and its kin), which writes constants as lists of bytes and breaks
+/// lines anywhere.
+fn cover_tree(text: &mut [u8]) {
+    let places: Vec<usize> = (0..text.len()).filter(|place| text[*place] != b'\n').collect();
+    let joined: Vec<u8> = places.iter().map(|place| text[*place]).collect();
+    let mut ranges = Vec::new();
+    for_each(&joined, |range| ranges.push(range));
+    for_each_list(&joined, |range| ranges.push(range));
+    for place in ranges.into_iter().flatten().map(|place| places[place]) {
+        text[place] = b'*';
+    }
+}
 
-/// Covers credentials in the dump of a parse tree or plan (`debug_print_plan` and its kin), which writes constants as lists of bytes.
-pub fn cover_tree(text: &mut [u8]) {
+/// Calls `found` with the range of each list of bytes that holds a credential.
+fn for_each_list(tree: &[u8], mut found: impl FnMut(Range<usize>)) {
     let mut place = 0;
-    while let Some(start) = memmem::find(&text[place..], BYTES) {
+    while let Some(start) = memmem::find(&tree[place..], BYTES) {
         let start = place + start;
-        let Some(open) = memchr::memchr(b'[', &text[start..]).map(|open| start + open) else { return };
-        let Some(length) = memchr::memchr(b']', &text[open..]) else { return };
+        let Some(open) = memchr::memchr(b'[', &tree[start..]).map(|open| start + open) else { return };
+        let Some(length) = memchr::memchr(b']', &tree[open..]) else { return };
         let list = open + 1..open + length;
         place = list.end;
-        let bytes: Vec<u8> = text[list.clone()]
+        let bytes: Vec<u8> = tree[list.clone()]
             .split(u8::is_ascii_whitespace)
             .filter_map(|number| std::str::from_utf8(number).ok()?.parse::<i16>().ok())
             .map(|number| number as u8)
             .collect();
         if is_in(&bytes) {
-            text[list].iter_mut().filter(|byte| byte.is_ascii_digit()).for_each(|digit| *digit = b'0');
+            found(list);
         }
     }
 }

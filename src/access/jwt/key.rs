@@ -102,7 +102,7 @@ pub fn find(kid: Option<&str>) -> Result<Option<JwtKey>> {
 }
 
 fn all_live() -> Result<Vec<JwtKey>> {
-    STORED_JWT_KEYS.all::<MAX_LIVE>(is_live)?.into_iter().map(JwtKey::from).collect()
+    STORED_JWT_KEYS.all::<MAX_LIVE>(&[], is_live)?.into_iter().map(JwtKey::from).collect()
 }
 
 /// The key that signs: the one named, or the newest live one that can.

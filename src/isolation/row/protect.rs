@@ -64,18 +64,6 @@ fn lock(table: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessExclusiveLock as _) };
 }
 
-/// Fails where a snapshot from before the lock would hide rows that were committed while we waited for it.
-fn refuse_old_snapshot() -> Result<()> {
-    // SAFETY: a plain read.
-    if unsafe { pg_sys::XactIsoLevel } > pg_sys::XACT_READ_COMMITTED as i32 {
-        return Err(Error::Unprotectable(
-            "a table cannot be protected in a transaction of this isolation level".to_owned(),
-            "Use READ COMMITTED: the rows must be checked as they are once the table is locked.".to_owned(),
-        ));
-    }
-    Ok(())
-}
-
 /// Whether the table itself (not its children) has a row.
 fn has_rows(table: &Table) -> Result<bool> {
     let sql = format!("SELECT true FROM ONLY {} LIMIT 1", table.name);
@@ -237,7 +225,7 @@ fn protect_table(
     if column.is_empty() || column.len() > MAX_COLUMN_NAME {
         return Err(Error::invalid("the tenant column needs a name", "").into());
     }
-    refuse_old_snapshot()?;
+    query::refuse_old_snapshot("a table cannot be protected")?;
     for member in inspect::hierarchy(oid)? {
         lock(member.oid);
     }
