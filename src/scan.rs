@@ -164,19 +164,25 @@ impl Table {
 
     /// The row with these keys, as of the latest commit and the caller's own changes.
     pub fn first(&self, keys: &[Key]) -> Result<Option<Row>> {
+        Ok(self.first_and_announced(keys)?.0)
+    }
+
+    /// The row with these keys, and whether every change of the table is announced, so that what was read may be kept.
+    pub fn first_and_announced(&self, keys: &[Key]) -> Result<(Option<Row>, bool)> {
         let mut rows = [Row::EMPTY];
-        Ok((self.read(keys, &mut rows, |_| true)? == 1).then_some(rows[0]))
+        let read = self.read(keys, &mut rows, |_| true)?;
+        Ok(((read.rows == 1).then_some(rows[0]), read.announced))
     }
 
     /// Every row with these keys that is `wanted`, up to `LIMIT`.
     pub fn all<const LIMIT: usize>(&self, keys: &[Key], wanted: fn(&Row) -> bool) -> Result<Vec<Row>> {
         let mut rows = vec![Row::EMPTY; LIMIT];
-        let found = self.read(keys, &mut rows, wanted)?;
-        rows.truncate(found);
+        let read = self.read(keys, &mut rows, wanted)?;
+        rows.truncate(read.rows);
         Ok(rows)
     }
 
-    fn read(&self, keys: &[Key], rows: &mut [Row], wanted: fn(&Row) -> bool) -> Result<usize> {
+    fn read(&self, keys: &[Key], rows: &mut [Row], wanted: fn(&Row) -> bool) -> Result<Read> {
         if keys.len() > MAX_KEYS {
             return Err(missing());
         }
@@ -263,6 +269,28 @@ unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_s
     }
 }
 
+/// What a scan has read.
+struct Read {
+    rows: usize,
+    /// Whether the table has the trigger below, always enabled.
+    announced: bool,
+}
+
+/// Whether a table's triggers announce every change, of logical replication too. A restore of data alone may have left less.
+///
+/// # Safety
+/// The description of an open relation's triggers, or null.
+unsafe fn announces(triggers: *const pg_sys::TriggerDesc) -> bool {
+    // SAFETY: the caller's promise; a trigger's name is a C string.
+    unsafe {
+        !triggers.is_null()
+            && (0..(*triggers).numtriggers as usize).map(|index| &*(*triggers).triggers.add(index)).any(|trigger| {
+                trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
+                    && CStr::from_ptr(trigger.tgname) == c"announce_change"
+            })
+    }
+}
+
 raw_function! {
     /// The trigger of a table whose rows are kept by those who read them: says that one has changed.
     pg_tenancy_announce_change, pg_finfo_pg_tenancy_announce_change, |fcinfo| {
@@ -295,7 +323,7 @@ unsafe fn fetch(
     keys: &[Key],
     rows: &mut [Row],
     wanted: fn(&Row) -> bool,
-) -> Option<usize> {
+) -> Option<Read> {
     use unguarded::*;
     // SAFETY: the table is opened with a lock and closed; the scan ends before it; a null snapshot means the latest one; tuples are copied
     // before the scan goes on, and deformed into arrays that are long enough. On an ERROR PostgreSQL releases all of it.
@@ -334,7 +362,8 @@ unsafe fn fetch(
             }
         }
         systable_endscan(scan);
+        let announced = announces((*relation).trigdesc);
         table_close(relation, pg_sys::AccessShareLock as _);
-        Some(found)
+        Some(Read { rows: found, announced })
     }
 }

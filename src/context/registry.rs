@@ -105,8 +105,10 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     {
         return Ok(Some(tenant));
     }
-    let found = TENANTS.first(&[Key::uuid(ID, id.as_bytes())])?.map(read).transpose()?;
+    let (row, announced) = TENANTS.first_and_announced(&[Key::uuid(ID, id.as_bytes())])?;
+    let found = row.map(read).transpose()?;
     if let Some(tenant) = found
+        && announced
         && scan::generation() == generation
     {
         // SAFETY: one thread.

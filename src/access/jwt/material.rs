@@ -85,7 +85,40 @@ fn fits(algorithm: Algorithm, key: &Jwk) -> bool {
                 && ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).is_ok()
         }
         (Algorithm::EdDSA, AlgorithmParameters::OctetKeyPair(pair)) => {
-            pair.curve == EllipticCurve::Ed25519 && ParsedPublicKey::new(&signature::ED25519, bytes(&pair.x)).is_ok()
+            let point = bytes(&pair.x);
+            pair.curve == EllipticCurve::Ed25519
+                && !has_small_order(&point)
+                && ParsedPublicKey::new(&signature::ED25519, point).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// The points of Ed25519 whose order divides 8, by their y (little end first), the second spelling of two of them included: what they
+/// verify, anyone can sign. 0, 1, the two y of order 8, p - 1, p, p + 1 for p = 2^255 - 19.
+const SMALL_ORDER: [(u8, [u8; 30], u8); 7] = [
+    (0x00, [0x00; 30], 0x00),
+    (0x01, [0x00; 30], 0x00),
+    (0x26, ORDER_8, 0x05),
+    (0xc7, MINUS_ORDER_8, 0x7a),
+    (0xec, [0xff; 30], 0x7f),
+    (0xed, [0xff; 30], 0x7f),
+    (0xee, [0xff; 30], 0x7f),
+];
+const ORDER_8: [u8; 30] = [
+    0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05,
+    0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc,
+];
+const MINUS_ORDER_8: [u8; 30] = [
+    0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa,
+    0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03,
+];
+
+/// Whether an Ed25519 public key is one of them; the sign of x, the highest bit, makes no difference.
+fn has_small_order(point: &[u8]) -> bool {
+    match point {
+        [first, middle @ .., last] => {
+            SMALL_ORDER.iter().any(|(low, rest, high)| first == low && middle == rest && last & 0x7f == *high)
         }
         _ => false,
     }
