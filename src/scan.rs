@@ -48,6 +48,7 @@ mod unguarded {
         ) -> SysScanDesc;
         pub fn systable_getnext(scan: SysScanDesc) -> HeapTuple;
         pub fn systable_endscan(scan: SysScanDesc);
+        pub fn TransactionIdIsCurrentTransactionId(transaction: TransactionId) -> bool;
         pub fn heap_copytuple(tuple: HeapTuple) -> HeapTuple;
         pub fn heap_deform_tuple(tuple: HeapTuple, descriptor: TupleDesc, values: *mut Datum, nulls: *mut bool);
     }
@@ -167,7 +168,7 @@ impl Table {
         Ok(self.first_and_announced(keys)?.0)
     }
 
-    /// The row with these keys, and whether every change of the table is announced, so that what was read may be kept.
+    /// The row with these keys, and whether every change of it is announced, so that what was read may be kept.
     pub fn first_and_announced(&self, keys: &[Key]) -> Result<(Option<Row>, bool)> {
         let mut rows = [Row::EMPTY];
         let read = self.read(keys, &mut rows, |_| true)?;
@@ -272,7 +273,8 @@ unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_s
 /// What a scan has read.
 struct Read {
     rows: usize,
-    /// Whether the table has the trigger below, always enabled.
+    /// Whether the table has the trigger below, always enabled, and the rows are not of our own transaction: nothing announces that an INSERT is
+    /// undone.
     announced: bool,
 }
 
@@ -349,20 +351,21 @@ unsafe fn fetch(
         }
         let keys = keys.len() as i32;
         let scan = systable_beginscan(relation, index, by_index, std::ptr::null_mut(), keys, scan_keys.as_mut_ptr());
-        let mut found = 0;
+        let (mut found, mut is_ours) = (0, false);
         while let Some(row) = rows.get_mut(found) {
             let tuple = systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
             let copy = heap_copytuple(tuple);
+            is_ours |= TransactionIdIsCurrentTransactionId((*(*copy).t_data).t_choice.t_heap.t_xmin);
             heap_deform_tuple(copy, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
             if wanted(row) {
                 found += 1;
             }
         }
         systable_endscan(scan);
-        let announced = announces((*relation).trigdesc);
+        let announced = !is_ours && announces((*relation).trigdesc);
         table_close(relation, pg_sys::AccessShareLock as _);
         Some(Read { rows: found, announced })
     }

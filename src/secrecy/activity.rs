@@ -27,6 +27,7 @@ pub fn init() {
         pg_sys::ProcessUtility_hook = Some(utility);
         // Inherited by every backend.
         pg_sys::RegisterXactCallback(Some(after_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(after_subtransaction), std::ptr::null_mut());
     }
 }
 
@@ -128,12 +129,27 @@ fn look_at_execute(utility: *mut pg_sys::Node) {
     }
 }
 
-/// When a transaction is aborted, what is shown of the statement that failed: it may not have been parsed.
 #[pg_guard]
 unsafe extern "C-unwind" fn after_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    if event != pg_sys::XactEvent::XACT_EVENT_ABORT {
-        return;
+    if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
+        cover_shown();
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn after_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    _own: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        cover_shown();
+    }
+}
+
+/// Covers what is shown of a statement that failed: it may not have been parsed, and PostgreSQL keeps it no more.
+fn cover_shown() {
     // SAFETY: this backend's own entry, null in a process that has none.
     unsafe {
         let entry = pg_sys::MyBEEntry;

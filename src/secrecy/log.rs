@@ -32,15 +32,20 @@ unsafe fn text<'a>(field: *mut c_char) -> Option<&'a mut [u8]> {
 unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the report, whose texts are its own.
     unsafe {
-        let fields =
-            [(*report).message, (*report).detail, (*report).detail_log, (*report).context, (*report).internalquery];
+        // What people wrote; and what PostgreSQL quotes, and cuts.
+        let written = [(*report).message, (*report).internalquery];
+        let quoted = [(*report).detail, (*report).detail_log, (*report).context];
+        let fields = || written.into_iter().chain(quoted).filter_map(|field| text(field));
         let statement = client_statement().map(CStr::to_bytes).unwrap_or_default();
-        let stores_secret = pattern::stores_secret(statement)
-            || fields.into_iter().any(|field| text(field).is_some_and(|text| pattern::stores_secret(text)));
-        for field in fields {
-            if let Some(text) = text(field) {
-                pattern::cover_report(text, stores_secret);
-            }
+        let stores_secret = pattern::stores_secret(statement) || fields().any(|text| pattern::stores_secret(text));
+        for text in fields() {
+            pattern::cover_report(text, stores_secret);
+        }
+        for text in quoted.into_iter().filter_map(|field| text(field)) {
+            pattern::cover_cut(text);
+        }
+        if let Some(hint) = text((*report).hint) {
+            pattern::cover_credentials(hint);
         }
         if stores_secret || pattern::is_in(statement) {
             (*report).hide_stmt = true;

@@ -27,7 +27,9 @@ const ADDS_JWT_KEY: &[u8] = b"add_jwt_key";
 const JWT_KEYS: &[u8] = b"stored_jwt_keys";
 const PEPPER: &[u8] = b"api_key_pepper";
 
-/// What PostgreSQL puts where it has cut a text.
+/// Where PostgreSQL quotes values and cuts them.
+const QUOTATIONS: [&[u8]; 3] = [b"parameters:", b"JSON data, line ", b"COPY "];
+/// What it puts where it has cut one.
 const CUT: &[u8] = b"...";
 /// In every dump of a parse tree or plan.
 const TREE: &[u8] = b":location";
@@ -62,10 +64,15 @@ pub fn is_in(text: &[u8]) -> bool {
 /// Covers each credential in a statement with asterisks, but for what identifies it; where the statement stores one, or
 /// with `all_values`, all its literals.
 pub fn cover(text: &mut [u8], all_values: bool) {
-    cover_found(text, |text, found| for_each(text, found));
+    cover_credentials(text);
     if all_values || stores_secret(text) {
         cover_values(text);
     }
+}
+
+/// Covers credentials alone.
+pub fn cover_credentials(text: &mut [u8]) {
+    cover_found(text, |text, found| for_each(text, found));
 }
 
 /// Covers what a message of the server's log has of a credential, however PostgreSQL has cut or wrapped it. `all_values` is for a statement that
@@ -78,13 +85,17 @@ pub fn cover_report(text: &mut [u8], all_values: bool) {
     } else if is_tree {
         cover_tree(text);
     } else {
-        cover_found(text, |text, found| {
-            for_each(text, &mut *found);
-            for_each_cut(text, found);
-        });
+        cover_credentials(text);
     }
     if all_values || stores_secret(text) {
         cover_values(text);
+    }
+}
+
+/// Covers pieces of credentials in values that PostgreSQL has cut.
+pub fn cover_cut(text: &mut [u8]) {
+    if QUOTATIONS.into_iter().any(|quotation| memmem::find(text, quotation).is_some()) {
+        cover_found(text, |text, found| for_each_cut(text, found));
     }
 }
 
@@ -202,14 +213,23 @@ fn is_token_header(text: &[u8]) -> bool {
 }
 
 /// Covers credentials in the dump of a parse tree or plan (`debug_print_plan` and its kin), which writes constants as lists of bytes and breaks
-/// lines anywhere.
+/// lines: in place of a blank, or, with `debug_pretty_print`, anywhere and with an indentation.
 fn cover_tree(text: &mut [u8]) {
-    let places: Vec<usize> = (0..text.len()).filter(|place| text[*place] != b'\n').collect();
-    let joined: Vec<u8> = places.iter().map(|place| text[*place]).collect();
-    let mut ranges = Vec::new();
-    for_each(&joined, |range| ranges.push(range));
-    for_each_list(&joined, |range| ranges.push(range));
-    for place in ranges.into_iter().flatten().map(|place| places[place]) {
+    let mut is_indentation = false;
+    let joined = (0..text.len()).filter(|place| {
+        is_indentation = text[*place] == b'\n' || is_indentation && text[*place].is_ascii_whitespace();
+        !is_indentation
+    });
+    let joined: Vec<usize> = joined.collect();
+    let spaced: Vec<usize> = (0..text.len()).collect();
+    let mut covered: Vec<usize> = Vec::new();
+    for places in [joined, spaced] {
+        let line: Vec<u8> =
+            places.iter().map(|place| if text[*place] == b'\n' { b' ' } else { text[*place] }).collect();
+        for_each(&line, |range| covered.extend(&places[range]));
+        for_each_list(&line, |range| covered.extend(&places[range]));
+    }
+    for place in covered {
         text[place] = b'*';
     }
 }
