@@ -6,6 +6,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 use std::convert::Infallible;
+use std::ffi::CStr;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -93,6 +94,9 @@ pub enum Error {
     /// Something that cannot happen did.
     Internal(String),
 }
+
+/// What our reports name as their function, which tells them from others.
+pub const REPORTER: &CStr = c"pg_tenancy";
 
 /// What an error report is made of.
 struct Parts {
@@ -314,7 +318,7 @@ fn mismatch(tenant: Option<String>) -> String {
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
         let Parts { code, message, detail, hint } = error.parts();
-        let mut report = ErrorReport::new(code, message, "pg_tenancy");
+        let mut report = ErrorReport::new(code, message, REPORTER.to_str().unwrap_or_default());
         if let Some(detail) = detail {
             report = report.set_detail(detail);
         }

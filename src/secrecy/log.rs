@@ -2,6 +2,7 @@
 
 use super::{activity, client_statement, pattern};
 use crate::backend::BackendStatic;
+use crate::error;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{CStr, c_char};
 
@@ -27,6 +28,13 @@ unsafe fn text<'a>(field: *mut c_char) -> Option<&'a mut [u8]> {
     }
 }
 
+/// # Safety
+/// `report` is a report of PostgreSQL's.
+unsafe fn is_ours(report: *const pg_sys::ErrorData) -> bool {
+    // SAFETY: the caller's promise; the name of a function is null or a C string.
+    unsafe { !(*report).funcname.is_null() && CStr::from_ptr((*report).funcname) == error::REPORTER }
+}
+
 /// Called for each report that goes to the log, before it is written and before it is sent to the client.
 #[pg_guard]
 unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
@@ -38,8 +46,11 @@ unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
         let fields = || written.into_iter().chain(quoted).filter_map(|field| text(field));
         let statement = client_statement().map(CStr::to_bytes).unwrap_or_default();
         let stores_secret = pattern::stores_secret(statement) || fields().any(|text| pattern::stores_secret(text));
+        let is_secret = stores_secret || pattern::is_in(statement);
+        // Our own messages name what they are about, and never a secret.
+        let all_values = stores_secret && !is_ours(report);
         for text in fields() {
-            pattern::cover_report(text, stores_secret);
+            pattern::cover_report(text, is_secret, all_values);
         }
         for text in quoted.into_iter().filter_map(|field| text(field)) {
             pattern::cover_cut(text);
@@ -47,7 +58,7 @@ unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
         if let Some(hint) = text((*report).hint) {
             pattern::cover_credentials(hint);
         }
-        if stores_secret || pattern::is_in(statement) {
+        if is_secret {
             (*report).hide_stmt = true;
             activity::cover(stores_secret);
         }

@@ -75,11 +75,11 @@ pub fn cover_credentials(text: &mut [u8]) {
     cover_found(text, |text, found| for_each(text, found));
 }
 
-/// Covers what a message of the server's log has of a credential, however PostgreSQL has cut or wrapped it. `all_values` is for a statement that
-/// stores a secret: then everything that is quoted is covered, or the whole dump of its tree.
-pub fn cover_report(text: &mut [u8], all_values: bool) {
+/// Covers what a message of the server's log has of a credential, however PostgreSQL has cut or wrapped it. `is_secret` is for a statement
+/// that holds one: then the whole dump of its tree is covered, and `all_values` for one that stores a secret: then everything that is quoted.
+pub fn cover_report(text: &mut [u8], is_secret: bool, all_values: bool) {
     let is_tree = memmem::find(text, TREE).is_some();
-    if all_values && is_tree {
+    if is_secret && is_tree {
         let end = text.len();
         cover_range(text, 0..end);
     } else if is_tree {
@@ -161,16 +161,15 @@ fn for_each(text: &[u8], mut found: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Calls `found` with the range of each run of letters and digits that PostgreSQL has cut, in front or behind: it may be of a secret.
+/// Calls `found` with the range of each run of a key's or token's characters that PostgreSQL has cut, in front or behind: it may be of a secret.
 fn for_each_cut(text: &[u8], mut found: impl FnMut(Range<usize>)) {
-    let is_alphanumeric = |byte: u8| byte.is_ascii_alphanumeric();
     for cut in memmem::find_iter(text, CUT) {
-        let before = run_before(&text[..cut], is_alphanumeric).len();
+        let before = run_before(&text[..cut], is_base64url).len();
         if before >= SUSPICIOUS_LENGTH {
             found(cut - before..cut);
         }
         let start = cut + CUT.len();
-        let after = text[start..].iter().take_while(|byte| is_alphanumeric(**byte)).count();
+        let after = text[start..].iter().take_while(|byte| is_base64url(**byte) || **byte == b'.').count();
         if after >= SUSPICIOUS_LENGTH {
             found(start..start + after);
         }
@@ -213,17 +212,12 @@ fn is_token_header(text: &[u8]) -> bool {
 }
 
 /// Covers credentials in the dump of a parse tree or plan (`debug_print_plan` and its kin), which writes constants as lists of bytes and breaks
-/// lines: in place of a blank, or, with `debug_pretty_print`, anywhere and with an indentation.
+/// lines: in place of a blank, or in the middle of a word with the line's indentation put in.
 fn cover_tree(text: &mut [u8]) {
-    let mut is_indentation = false;
-    let joined = (0..text.len()).filter(|place| {
-        is_indentation = text[*place] == b'\n' || is_indentation && text[*place].is_ascii_whitespace();
-        !is_indentation
-    });
-    let joined: Vec<usize> = joined.collect();
-    let spaced: Vec<usize> = (0..text.len()).collect();
+    let unbroken = places_of_unbroken(text);
+    let all: Vec<usize> = (0..text.len()).collect();
     let mut covered: Vec<usize> = Vec::new();
-    for places in [joined, spaced] {
+    for places in [unbroken, all] {
         let line: Vec<u8> =
             places.iter().map(|place| if text[*place] == b'\n' { b' ' } else { text[*place] }).collect();
         for_each(&line, |range| covered.extend(&places[range]));
@@ -232,6 +226,24 @@ fn cover_tree(text: &mut [u8]) {
     for place in covered {
         text[place] = b'*';
     }
+}
+
+/// The places of the characters without the breaks of lines and as many blanks as the line before begins with.
+fn places_of_unbroken(text: &[u8]) -> Vec<usize> {
+    let indentation = |start: usize| text[start..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let mut places = Vec::with_capacity(text.len());
+    let (mut place, mut indented) = (0, indentation(0));
+    while place < text.len() {
+        if text[place] == b'\n' {
+            let next = indentation(place + 1);
+            place += 1 + indented.min(next);
+            indented = next;
+        } else {
+            places.push(place);
+            place += 1;
+        }
+    }
+    places
 }
 
 /// Calls `found` with the range of each list of bytes that holds a credential.
