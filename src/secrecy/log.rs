@@ -47,12 +47,12 @@ unsafe extern "C-unwind" fn hook(report: *mut pg_sys::ErrorData) {
         let statement = client_statement().map(CStr::to_bytes).unwrap_or_default();
         let stores_secret = pattern::stores_secret(statement) || fields().any(|text| pattern::stores_secret(text));
         let is_secret = stores_secret || pattern::is_in(statement);
-        // Our own messages name what they are about, and never a secret.
-        let all_values = stores_secret && !is_ours(report);
-        for text in fields() {
-            pattern::cover_report(text, is_secret, all_values);
+        for text in written.into_iter().filter_map(|field| text(field)) {
+            // Our own messages name what they are about, and never a secret.
+            pattern::cover_report(text, is_secret, stores_secret && !is_ours(report));
         }
         for text in quoted.into_iter().filter_map(|field| text(field)) {
+            pattern::cover_report(text, is_secret, stores_secret);
             pattern::cover_cut(text);
         }
         if let Some(hint) = text((*report).hint) {

@@ -32,7 +32,7 @@ const QUOTATIONS: [&[u8]; 3] = [b"parameters:", b"JSON data, line ", b"COPY "];
 /// What it puts where it has cut one.
 const CUT: &[u8] = b"...";
 /// In every dump of a parse tree or plan.
-const TREE: &[u8] = b":location";
+const TREE: &[u8] = b":commandType ";
 /// Before a constant in such a dump.
 const BYTES: &[u8] = b":constvalue";
 
