@@ -28,7 +28,7 @@ static API_KEY_USAGE: Table = Table::whole(c"api_key_usage");
 
 /// Waits for nobody: a row that is locked was marked by whoever holds it.
 const MARK_USED: &str = "UPDATE tenancy.api_key_usage SET last_used_at = pg_catalog.clock_timestamp()
-    WHERE key_id = (SELECT key_id FROM tenancy.api_key_usage WHERE key_id = $1
+    WHERE ctid = (SELECT ctid FROM tenancy.api_key_usage WHERE key_id = $1
         AND (last_used_at IS NULL OR last_used_at < pg_catalog.clock_timestamp() - '1 minute'::pg_catalog.interval)
         FOR NO KEY UPDATE SKIP LOCKED)";
 

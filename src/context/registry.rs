@@ -88,15 +88,15 @@ static TENANTS_BY_EXTERNAL_ID: Table = Table::by(c"tenants", c"tenants_external_
 static MEMBERSHIPS: Table = Table::by(c"memberships", c"memberships_pkey");
 static USERS: Table = Table::by(c"users", c"users_pkey");
 
-/// Tenants whose state a backend remembers; two that share a place take turns.
-const REMEMBERED: usize = 256;
+/// Tenants whose state a backend remembers, in memory that is touched as it is used; two that share a place take turns.
+const REMEMBERED: usize = 4096;
 
 /// The states that were read last, each with its generation: a trigger of the table announces every change of a row.
 static STATES: BackendStatic<[Option<(u64, Tenant)>; REMEMBERED]> = BackendStatic::new([None; REMEMBERED]);
 
 /// The tenant with this id, as of the latest commit and the caller's own changes.
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
-    let place = usize::from(id.as_bytes()[15]) % REMEMBERED;
+    let place = usize::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) % REMEMBERED;
     let generation = scan::generation();
     // SAFETY: one thread; the entry is copied.
     if let Some((known, tenant)) = unsafe { (*STATES.as_ptr())[place] }
