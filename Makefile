@@ -7,6 +7,9 @@ WITH_PG = PG=$(PG) PG_CONFIG=$(PG_CONFIG)
 # What to test: make test TESTS=row::
 TESTS ?=
 
+# What to show: make demo EXAMPLE=workspaces
+EXAMPLE ?= agent_platform
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-stop test soak bench build package install fmt lint clean prerequisites
 
@@ -14,8 +17,8 @@ help: ## This list
 	@echo 'pg_tenancy: make TARGET [PG=15|16|17|18]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: package ## A running server with an example application, on this machine
-	@$(WITH_PG) tools/demo.sh
+demo: package ## A running server with an example application, on this machine: EXAMPLE=workspaces for the other one
+	@$(WITH_PG) EXAMPLE=$(EXAMPLE) tools/demo.sh
 
 demo-stop: ## Stop the demo and remove it
 	@tools/demo.sh stop

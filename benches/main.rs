@@ -1,6 +1,7 @@
 //! What isolation costs: each figure as a ratio to what a user would otherwise write, measured in one run on throwaway
 //! servers, in interleaved rounds. `README.md` says what each compares and how to read the table.
 
+mod cpu;
 mod figures;
 mod pgbench;
 mod report;
@@ -16,10 +17,12 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 7] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
+    ("keys", figures::keys::measure),
+    ("principal", figures::principal::measure),
     ("unrelated", figures::unrelated::measure),
     ("skew", figures::skew::measure),
 ];

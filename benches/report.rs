@@ -16,6 +16,7 @@ pub enum Unit {
 impl Unit {
     fn format(self, value: f64) -> String {
         match self {
+            Unit::Seconds if value < 1e-4 => format!("{:.3} µs", value * 1e6),
             Unit::Seconds if value < 0.01 => format!("{:.3} ms", value * 1e3),
             Unit::Seconds => format!("{:.1} ms", value * 1e3),
             Unit::Transactions => format!("{value:.0} tps"),

@@ -10,7 +10,7 @@ pub struct Settings {
     pub tenants: usize,
     /// Interleaved rounds, besides one to warm up.
     pub rounds: usize,
-    /// The same for the figures whose bar is one percent.
+    /// The same for figures of narrow bars and for CPU times.
     pub fine_rounds: usize,
     /// Seconds of each run of pgbench.
     pub seconds: usize,
@@ -18,16 +18,18 @@ pub struct Settings {
     pub clients: usize,
     /// Rows of one bulk insert.
     pub bulk: usize,
+    /// API keys of all tenants.
+    pub keys: usize,
     /// To see that everything works: the figures mean little.
     pub quick: bool,
 }
 
 const USAGE: &str = "usage: bench [--quick] [GROUP ...]
     --quick          small sizes, to see that everything works; a missed bar is no failure then
-    GROUP            one of: rows insert create unrelated skew; all by default
+    GROUP            one of: rows insert create keys principal unrelated skew; all by default
 environment, each a number:
     BENCH_ROWS (2000000), BENCH_TENANTS (1000), BENCH_ROUNDS (7), BENCH_FINE_ROUNDS (21),
-    BENCH_SECONDS (2), BENCH_CLIENTS (1), BENCH_BULK (200000)";
+    BENCH_SECONDS (2), BENCH_CLIENTS (1), BENCH_BULK (200000), BENCH_KEYS (1000000)";
 
 /// The settings and the groups to measure, or what is wrong with the command line or the environment.
 pub fn from_surroundings(groups: &[&'static str]) -> Result<(Settings, Vec<&'static str>), String> {
@@ -56,6 +58,7 @@ fn read(quick: bool) -> Result<Settings, String> {
         seconds: size("BENCH_SECONDS", 2, 1)?,
         clients: size("BENCH_CLIENTS", 1, 1)?,
         bulk: size("BENCH_BULK", 200_000, 5000)?,
+        keys: size("BENCH_KEYS", 1_000_000, 20_000)?,
         quick,
     };
     if settings.rows < settings.tenants {

@@ -33,7 +33,7 @@ pub fn describe(settings: &Settings, load_before: &str) -> String {
         format!("server: {version}; pg_tenancy {extension}"),
         format!("settings: {server}"),
         format!(
-            "sizes: {} rows, {} tenants, {} rounds ({} for scans and the unrelated table), {} s of pgbench each, {} client(s), {} rows in bulk{}",
+            "sizes: {} rows, {} tenants, {} rounds ({} for narrow bars and CPU times), {} s of pgbench each, {} client(s), {} rows in bulk, {} API keys{}",
             settings.rows,
             settings.tenants,
             settings.rounds,
@@ -41,6 +41,7 @@ pub fn describe(settings: &Settings, load_before: &str) -> String {
             settings.seconds,
             settings.clients,
             settings.bulk,
+            settings.keys,
             if settings.quick { "; QUICK: the figures mean little" } else { "" },
         ),
     ]

@@ -1,5 +1,6 @@
 //! The audit log: every operation leaves one row, in its own transaction, that nobody can change.
 
+use crate::access::fixtures;
 use harness::{
     Client, Cluster, Database, Options, Uuid, as_tenant, bind, count, fails, one, protected_table, rows, simple,
     tenant, tenants, text,
@@ -65,7 +66,7 @@ fn newest(superuser: &mut Client) -> Value {
 }
 
 /// All that the product's tables hold, as one text.
-fn everything(superuser: &mut Client) -> String {
+pub fn everything(superuser: &mut Client) -> String {
     const TABLES: &str =
         "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'tenancy' AND c.relkind IN ('r', 'p', 'm') ORDER BY 1";
@@ -106,6 +107,273 @@ fn every_operation_writes_one_row_that_says_who_and_what() {
         admin.batch_execute(call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
     }
     assert_eq!(written(&mut superuser), before);
+}
+
+/// Every change of people and credentials by a principal, in an order in which all succeed, and what it writes. `OWN` is who acts, `USER`
+/// another user; `KEY` and `INVITATION` are those that an earlier row gave.
+const CHANGES: [(&str, &[&str]); 17] = [
+    ("SELECT create_user('ada@example.com', 'Ada', id => 'USER')", &["user.create"]),
+    ("SELECT update_user('OWN', name => 'Owner')", &["user.update"]),
+    ("SELECT add_role('manager', 70)", &["role.add"]),
+    ("SELECT add_member('USER', 'manager')", &["member.add"]),
+    ("SELECT change_role('USER', 'viewer')", &["member.change_role"]),
+    ("SELECT remove_role('manager')", &["role.remove"]),
+    ("SELECT key_id, api_key FROM create_api_key('ci', '{a:read,b:*}', user_id => 'USER')", &["api_key.create"]),
+    ("SELECT key_id, api_key FROM rotate_api_key('KEY', '1 hour')", &["api_key.rotate"]),
+    ("SELECT revoke_api_key('KEY')", &["api_key.revoke"]),
+    ("SELECT remove_member('USER')", &["member.remove"]),
+    ("SELECT invitation_id, token FROM create_invitation('eve@example.com', 'admin')", &["invitation.create"]),
+    ("SELECT invitation_id, token FROM create_invitation('bob@example.com', 'viewer')", &["invitation.create"]),
+    ("SELECT revoke_invitation('INVITATION')", &["invitation.revoke"]),
+    ("SELECT add_jwt_key('k1', 'HS256', 'a secret of more than 32 characters')", &["jwt_key.add"]),
+    ("SELECT remove_jwt_key('k1')", &["jwt_key.remove"]),
+    ("SELECT revoke_tokens('OWN')", &["token.revoke"]),
+    ("SELECT delete_user('USER')", &["user.delete"]),
+];
+
+/// Calls on people and credentials that change nothing that is written down, after [`CHANGES`].
+const UNCHANGING: [&str; 15] = [
+    "SELECT find_user('own@example.com')",
+    "SELECT * FROM user_tenants('OWN')",
+    "SELECT change_role('OWN', 'owner')",
+    "SELECT remove_member('USER')",
+    "SELECT delete_user('USER')",
+    "SELECT revoke_api_key('KEY')",
+    "SELECT revoke_invitation('INVITATION')",
+    "SELECT remove_jwt_key('k1')",
+    "SELECT record_login('OWN')",
+    "SELECT * FROM verify_api_key('noise')",
+    "SELECT has_role('owner'), has_scope('x'), current_member_role()",
+    "SELECT * FROM tenancy.members, tenancy.api_keys, tenancy.invitations, tenancy.roles, tenancy.jwt_keys",
+    "SELECT issue_jwt('OWN')",
+    "SELECT authenticate_api_key('CREDENTIAL')",
+    "SELECT 1 FROM verify_api_key('CREDENTIAL')",
+];
+
+/// What credentials of the calls above may be found by: their texts, and their hashes in the forms that they may take in a text.
+fn traces_of_credentials(superuser: &mut Client, mut texts: Vec<String>) -> Vec<String> {
+    const HASHES: &str = "SELECT encode(key_hash, 'hex'), encode(key_hash, 'base64') FROM tenancy.stored_api_keys
+        UNION ALL SELECT encode(token_hash, 'hex'), encode(token_hash, 'base64') FROM tenancy.stored_invitations
+        UNION ALL SELECT verifying_key, coalesce(signing_key, verifying_key) FROM tenancy.stored_jwt_keys";
+    for hashes in rows(superuser, HASHES, &[]) {
+        texts.extend([hashes.get(0), hashes.get(1)]);
+    }
+    texts
+}
+
+/// The whole audit log, as text.
+fn log_text(superuser: &mut Client) -> String {
+    text(superuser, "SELECT string_agg(to_jsonb(a)::text, chr(10) ORDER BY id) FROM tenancy.audit_log a")
+}
+
+#[test]
+fn every_change_of_people_and_credentials_is_written_down_with_who_made_it_and_without_a_secret() {
+    let database = Database::new("people_operations");
+    let mut superuser = database.superuser();
+    let mut admin = database.connect("admin");
+    let id = tenant(&mut admin);
+    let own: Uuid = one(&mut admin, "SELECT create_user('own@example.com')", &[]);
+    as_tenant(&mut admin, id, |tx| one::<Uuid>(tx, "SELECT add_member($1, 'owner')", &[&own]));
+    let key = fixtures::api_key(&mut admin, id, Some(own), &["*"]);
+    text(&mut admin, "SELECT add_jwt_key('lasting', 'HS256')");
+    let (user, mut last_key, mut last_invitation) = (Uuid::new_v4(), key.id.to_string(), String::new());
+    let mut secrets = vec![key.text.clone(), "a secret of more than 32 characters".to_owned()];
+    let mut in_tenant = |call: &str| -> Vec<Value> {
+        let call = call
+            .replace("USER", &user.to_string())
+            .replace("OWN", &own.to_string())
+            .replace("KEY", &last_key)
+            .replace("INVITATION", &last_invitation)
+            .replace("CREDENTIAL", &key.text);
+        let before: i64 = one(&mut superuser, "SELECT max(id) FROM tenancy.audit_log", &[]);
+        let mut transaction = admin.transaction().expect("begin");
+        fixtures::bind_by_key(&mut transaction, &key.text);
+        let result = simple(&mut transaction, &call);
+        transaction.commit().expect("commit");
+        if let [Some(made), Some(secret)] = result.first().map(Vec::as_slice).unwrap_or_default() {
+            *(if call.contains("api_key") { &mut last_key } else { &mut last_invitation }) = made.clone();
+            secrets.push(secret.clone());
+        }
+        secrets.extend(result.iter().flatten().flatten().filter(|value| value.starts_with("eyJ")).cloned());
+        let written = "SELECT to_jsonb(a) FROM tenancy.audit_log a WHERE id > $1 ORDER BY id";
+        rows(&mut superuser, written, &[&before]).iter().map(|row| row.get(0)).collect()
+    };
+    let principal = json!({
+        "tenant_id": id.to_string(), "user_id": own.to_string(), "source": "api_key", "api_key_id": key.id.to_string()
+    });
+    for (call, actions) in CHANGES {
+        let written = in_tenant(call);
+        let found: Vec<&str> = written.iter().filter_map(|row| row["action"].as_str()).collect();
+        assert_eq!(found, actions, "{call}: {written:#?}");
+        for row in written {
+            assert_eq!(row["principal"], principal, "{call}: {row}");
+            assert_eq!(
+                (&row["session_user_name"], &row["outer_user_name"]),
+                (&json!("admin"), &json!("admin")),
+                "{call}: {row}"
+            );
+            assert!(row["target"].is_string(), "{call}: {row}");
+            let of_tenant = ["member", "api_key", "invitation"].iter().any(|kind| actions[0].starts_with(kind));
+            let due = if of_tenant { json!(id.to_string()) } else { Value::Null };
+            assert_eq!(row["tenant_id"], due, "{call}: {row}");
+        }
+    }
+    for call in UNCHANGING {
+        assert_eq!(in_tenant(call), Vec::<Value>::new(), "{call}");
+    }
+    assert_eq!(secrets.len(), 7, "two keys, two tokens of invitations, one signed token were given: {secrets:?}");
+    let log = log_text(&mut superuser);
+    for trace in traces_of_credentials(&mut superuser, secrets) {
+        assert!(trace.len() >= 32 && !log.contains(&trace), "the log has a trace of a credential: {trace}");
+    }
+}
+
+#[test]
+fn accepting_an_invitation_and_creating_a_tenant_with_an_owner_write_down_the_member_too() {
+    let database = Database::new("indirect_members");
+    let mut superuser = database.superuser();
+    let mut app = database.connect("app");
+    let owner = fixtures::user(&mut app);
+    let id: Uuid = one(&mut database.connect("operator"), "SELECT create_tenant('Owned', owner => $1)", &[&owner]);
+    let invitation = fixtures::invitation(&mut app, id, "guest@example.com", "viewer");
+    let guest = fixtures::user(&mut app);
+    let accept = "SELECT accept_invitation($1, $2)";
+    assert_eq!(one::<Uuid>(&mut database.connect("client"), accept, &[&invitation.token, &guest]), id);
+    let log = rows(
+        &mut superuser,
+        "SELECT action, target, after ->> 'role', session_user_name::text FROM tenancy.audit_log WHERE tenant_id = $1 ORDER BY id",
+        &[&id],
+    );
+    let log: Vec<(String, String, Option<String>, String)> =
+        log.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let entry = |action: &str, target: String, role: Option<&str>, session: &str| {
+        (action.to_owned(), target, role.map(str::to_owned), session.to_owned())
+    };
+    assert_eq!(
+        log,
+        [
+            entry("tenant.create", "owned".to_owned(), None, "operator"),
+            entry("member.add", owner.to_string(), Some("owner"), "operator"),
+            entry("invitation.create", invitation.id.to_string(), Some("viewer"), "app"),
+            entry("member.add", guest.to_string(), Some("viewer"), "client"),
+            entry("invitation.accept", invitation.id.to_string(), Some("viewer"), "client"),
+        ]
+    );
+    assert!(!log_text(&mut superuser).contains(&invitation.token));
+}
+
+#[test]
+fn what_was_and_what_became_of_people_and_credentials_are_written_down() {
+    let database = Database::new("people_before_after");
+    let mut superuser = database.superuser();
+    let mut app = database.connect("app");
+    let id = tenant(&mut database.connect("operator"));
+    let user: Uuid = one(&mut app, "SELECT create_user('Ada@Example.com', 'Ada', 'crm-1')", &[]);
+    let row = newest(&mut superuser);
+    assert_eq!(row["target"], user.to_string());
+    assert_eq!(row["after"]["email"], "ada@example.com", "{row}");
+    one::<Uuid>(&mut app, "SELECT update_user($1, name => 'Ada L.')", &[&user]);
+    let row = newest(&mut superuser);
+    assert_eq!((&row["before"]["name"], &row["after"]["name"]), (&json!("Ada"), &json!("Ada L.")));
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, id);
+    one::<Uuid>(&mut transaction, "SELECT add_member($1)", &[&user]);
+    one::<bool>(&mut transaction, "SELECT change_role($1, 'admin')", &[&user]);
+    let key = rows(&mut transaction, "SELECT * FROM create_api_key('ci', '{a,b:*}', user_id => $1)", &[&user]);
+    let key = fixtures::ApiKey::from(&key[0]);
+    transaction.commit().expect("commit");
+    let of = |superuser: &mut Client, action: &str| -> Value {
+        one(superuser, "SELECT to_jsonb(a) FROM tenancy.audit_log a WHERE action = $1", &[&action])
+    };
+    let row = of(&mut superuser, "member.change_role");
+    assert_eq!((&row["before"], &row["after"]), (&json!({ "role": "member" }), &json!({ "role": "admin" })));
+    assert_eq!(row["target"], user.to_string());
+    let row = of(&mut superuser, "api_key.create");
+    assert_eq!(row["target"], key.id.to_string());
+    assert_eq!(
+        row["after"],
+        json!({ "name": "ci", "key_prefix": key.prefix, "user_id": user.to_string(), "scopes": ["a", "b:*"] })
+    );
+    as_tenant(&mut app, id, |tx| assert!(one::<bool>(tx, "SELECT remove_member($1)", &[&user])));
+    let row = of(&mut superuser, "member.remove");
+    assert_eq!(row["before"], json!({ "role": "admin", "revoked_api_keys": 1 }));
+}
+
+/// A refused change of people or credentials leaves no row, nor does one that is rolled back.
+#[test]
+fn changes_of_people_that_did_not_happen_are_not_written_down() {
+    let database = Database::new("people_undone");
+    let mut superuser = database.superuser();
+    let mut app = database.connect("app");
+    let id = tenant(&mut database.connect("operator"));
+    let owner = fixtures::member(&mut app, id, "owner");
+    let before = fixtures::stored(&mut superuser);
+    for (call, code) in [
+        (format!("remove_member('{owner}')"), "55000"),
+        (format!("change_role('{owner}', 'viewer')"), "55000"),
+        (format!("add_member('{owner}')"), "23505"),
+        ("create_user('no address')".to_owned(), "22023"),
+        (format!("create_api_key('x', user_id => '{}')", Uuid::new_v4()), "P0002"),
+        ("create_invitation('x@example.com', 'emperor')".to_owned(), "22023"),
+    ] {
+        let mut transaction = app.transaction().expect("begin");
+        bind(&mut transaction, id);
+        fails(transaction.batch_execute(&format!("SELECT * FROM {call}")), code);
+    }
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, id);
+    transaction
+        .batch_execute(
+            "SELECT add_member(create_user('x@example.com')); SELECT create_api_key('x'); SELECT create_invitation('y@example.com')",
+        )
+        .expect("change");
+    transaction.rollback().expect("roll back");
+    assert_eq!(fixtures::stored(&mut superuser), before);
+}
+
+/// Of a person who is deleted stays an id without a meaning, and that something was done when.
+#[test]
+fn a_deleted_user_is_forgotten() {
+    let database = Database::new("forgotten");
+    let mut superuser = database.superuser();
+    let mut app = database.connect("app");
+    let mut operator = database.connect("operator");
+    let both = tenants(&mut operator, 2);
+    let create = "SELECT create_user('zebra1@example.com', 'Zebra Name', 'crm-zebra')";
+    let user: Uuid = one(&mut app, create, &[]);
+    for &tenant in &both {
+        fixtures::member(&mut app, tenant, "owner");
+        as_tenant(&mut app, tenant, |tx| one::<Uuid>(tx, "SELECT add_member($1, 'admin')", &[&user]));
+    }
+    let other: Uuid = one(&mut app, "SELECT create_user('lion@example.com', 'Lion')", &[]);
+    let key = fixtures::api_key(&mut app, both[0], Some(user), &["*"]);
+    let kept = fixtures::api_key(&mut app, both[0], None, &["*"]);
+    // Also invited, and come, under an address that was never the user's own here.
+    let third = tenant(&mut operator);
+    let invitation = fixtures::invitation(&mut app, third, "zebra-at-work@example.com", "member");
+    one::<Uuid>(&mut app, "SELECT accept_invitation($1, $2)", &[&invitation.token, &user]);
+    one::<Uuid>(&mut app, "SELECT update_user($1, 'zebra2@example.com', 'Zebra Other')", &[&user]);
+    fixtures::invitation(&mut app, tenant(&mut operator), "zebra2@example.com", "member");
+    let lions = fixtures::invitation(&mut app, third, "lion@example.com", "member");
+    assert_eq!(everything(&mut superuser).matches("zebra").count(), 12, "what is known of the user before");
+    let before = count(&mut superuser, "tenancy.audit_log");
+    assert!(one::<bool>(&mut operator, "SELECT delete_user($1)", &[&user]));
+    let after = everything(&mut superuser);
+    let left: Vec<&str> = after.lines().filter(|line| line.to_lowercase().contains("zebra")).collect();
+    assert_eq!(left, [""; 0], "what is left of the user");
+    assert_eq!(count(&mut superuser, "tenancy.audit_log"), before + 4, "three memberships and the user ended");
+    assert_eq!(count(&mut superuser, &format!("tenancy.memberships WHERE user_id = '{user}'")), 0);
+    // Nobody else's.
+    assert!(after.contains("Lion") && after.contains(&other.to_string()), "another user stays");
+    assert_eq!(
+        one::<String>(&mut operator, "SELECT email FROM tenancy.invitations WHERE id = $1", &[&lions.id]),
+        "lion@example.com"
+    );
+    let mut client = database.connect("client");
+    let verify = "SELECT tenant_id FROM verify_api_key($1)";
+    assert!(rows(&mut client, verify, &[&key.text]).is_empty(), "the user's key");
+    assert_eq!(one::<Uuid>(&mut client, verify, &[&kept.text]), both[0]);
+    assert!(!one::<bool>(&mut operator, "SELECT delete_user($1)", &[&user]));
 }
 
 #[test]
@@ -224,7 +492,7 @@ fn nobody_rewrites_the_log() {
             "COPY tenancy.audit_log FROM STDIN".to_owned(),
             "SELECT * FROM tenancy.audit_log FOR UPDATE".to_owned(),
             "ALTER TABLE tenancy.audit_log DISABLE ROW LEVEL SECURITY".to_owned(),
-            "DROP POLICY own_tenant ON tenancy.audit_log".to_owned(),
+            "DROP POLICY visible_tenants ON tenancy.audit_log".to_owned(),
             "CREATE TRIGGER t BEFORE INSERT ON tenancy.audit_log EXECUTE FUNCTION suppress_redundant_updates_trigger()"
                 .to_owned(),
             "SELECT setval('tenancy.audit_log_id_seq', 1)".to_owned(),

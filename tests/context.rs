@@ -1,6 +1,7 @@
 //! Who is asking: nothing but a bind sets the tenant, once in a transaction; every way a transaction can go restores the context
 //! exactly; without a tenant there is an error and never a row; cursors, plans and parallel workers keep to one tenant.
 
+use crate::access::fixtures;
 use harness::{
     Client, Cluster, Database, GenericClient, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, optional,
     protected_table, rows, run, simple, tenant, tenants, text, wait_for_lock,
@@ -100,9 +101,38 @@ fn assert_unbound(session: &mut Client) {
     assert_eq!(fault.message(), "no tenant is bound in this transaction");
 }
 
-/// Values of `tenancy.context` that would bind `tenant` if they were taken.
+/// The value of `tenancy.context` by which `set_tenant` binds a tenant.
+fn value_of(tenant: impl std::fmt::Display) -> String {
+    format!("{tenant}||set_tenant|||")
+}
+
+/// Values of `tenancy.context` that would bind `tenant` if they were taken, some of them with all that a principal can have.
 fn forged_values(tenant: Uuid) -> Vec<String> {
-    vec![format!("{tenant}||set_tenant"), format!("{tenant}||maintenance"), format!("{tenant}"), "garbage".to_owned()]
+    vec![
+        value_of(tenant),
+        format!("{tenant}|{}|api_key|owner|{}| *", Uuid::new_v4(), Uuid::new_v4()),
+        format!("{tenant}||maintenance|||"),
+        format!("{tenant}||set_tenant"),
+        "garbage".to_owned(),
+    ]
+}
+
+/// Statements by which a role might try to give `tenancy.context` a value; all of them are refused with 42501.
+fn settings_of(value: &str, role: &str, database: &str) -> Vec<String> {
+    vec![
+        format!("SET tenancy.context = '{value}'"),
+        format!("SET LOCAL tenancy.context = '{value}'"),
+        format!("SET SESSION tenancy.context TO '{value}'"),
+        format!("SELECT set_config('tenancy.context', '{value}', true)"),
+        format!("SELECT set_config('tenancy.context', '{value}', false)"),
+        format!("SELECT pg_catalog.set_config('TENANCY.Context', '{value}', true)"),
+        format!("DO $$ BEGIN PERFORM set_config('tenancy.context', '{value}', true); END $$"),
+        format!("DO $$ BEGIN EXECUTE 'SET LOCAL tenancy.context = ''{value}'''; END $$"),
+        format!("ALTER ROLE CURRENT_USER SET tenancy.context = '{value}'"),
+        format!("ALTER ROLE {role} IN DATABASE {database} SET tenancy.context = '{value}'"),
+        format!("ALTER ROLE ALL SET tenancy.context = '{value}'"),
+        format!("ALTER DATABASE {database} SET tenancy.context = '{value}'"),
+    ]
 }
 
 /// A role of this test alone, since roles and their parameter rights belong to the whole server.
@@ -136,22 +166,7 @@ fn attacks(world: &World, role: &str) -> Vec<(String, End)> {
     let (b, database) = (world.b, world.database.name());
     let mut attacks = Vec::new();
     for value in forged_values(b) {
-        for statement in [
-            format!("SET tenancy.context = '{value}'"),
-            format!("SET LOCAL tenancy.context = '{value}'"),
-            format!("SET SESSION tenancy.context TO '{value}'"),
-            format!("SELECT set_config('tenancy.context', '{value}', true)"),
-            format!("SELECT set_config('tenancy.context', '{value}', false)"),
-            format!("SELECT pg_catalog.set_config('TENANCY.Context', '{value}', true)"),
-            format!("DO $$ BEGIN PERFORM set_config('tenancy.context', '{value}', true); END $$"),
-            format!("DO $$ BEGIN EXECUTE 'SET LOCAL tenancy.context = ''{value}'''; END $$"),
-            format!("ALTER ROLE CURRENT_USER SET tenancy.context = '{value}'"),
-            format!("ALTER ROLE {role} IN DATABASE {database} SET tenancy.context = '{value}'"),
-            format!("ALTER ROLE ALL SET tenancy.context = '{value}'"),
-            format!("ALTER DATABASE {database} SET tenancy.context = '{value}'"),
-        ] {
-            attacks.push((statement, Refused("42501")));
-        }
+        attacks.extend(settings_of(&value, role, database).into_iter().map(|statement| (statement, Refused("42501"))));
         attacks.push((format!("UPDATE pg_settings SET setting = '{value}' WHERE name LIKE 'tenancy%context'"), Kept));
     }
     for (statement, end) in [
@@ -326,7 +341,7 @@ fn a_functions_set_clause_binds_nothing() {
     superuser
         .execute(
             "UPDATE pg_proc SET proconfig = ARRAY[$1] WHERE proname = 'plain'",
-            &[&format!("tenancy.context={}||set_tenant", world.b)],
+            &[&format!("tenancy.context={}", value_of(world.b))],
         )
         .expect("update the catalog");
     let mut app = world.connect("app");
@@ -362,7 +377,7 @@ fn a_superusers_settings_bind_no_tenant_for_a_role_or_database() {
 #[test]
 fn settings_smuggled_into_the_catalog_bind_no_tenant() {
     let world = World::new("smuggled");
-    let settings = format!("tenancy.context={}||set_tenant", world.a);
+    let settings = format!("tenancy.context={}", value_of(world.a));
     world
         .database
         .superuser()
@@ -424,7 +439,7 @@ fn connection_options_bind_no_tenant_and_switch_nothing_off() {
     let world = World::new("options");
     for role in ["app", "client"] {
         for (name, value) in [
-            ("tenancy.context", format!("{}||set_tenant", world.a)),
+            ("tenancy.context", value_of(world.a)),
             ("tenancy.context", world.a.to_string()),
             ("tenancy.allow_bypass", "on".to_owned()),
             ("tenancy.allow_rebind", "on".to_owned()),
@@ -467,7 +482,7 @@ fn startup_packet(database: &Database, role: &str, name: &str, value: &str) -> S
 #[test]
 fn a_superusers_own_connection_options_bind_no_tenant() {
     let world = World::new("super_options");
-    let options = format!("-c tenancy.context={}||set_tenant", world.a);
+    let options = format!("-c tenancy.context={}", value_of(world.a));
     let connected = world.database.connect_with("postgres", |config| {
         config.options(&options);
     });
@@ -484,7 +499,8 @@ fn a_placeholder_invented_before_the_library_was_loaded_binds_nothing() {
     let mut superuser = cluster.server().superuser();
     superuser
         .batch_execute(&format!(
-            "ALTER ROLE app SET tenancy.context = '{TENANT}||set_tenant'; ALTER ROLE ALL SET tenancy.context = '{TENANT}||maintenance'"
+            "ALTER ROLE app SET tenancy.context = '{}'; ALTER ROLE ALL SET tenancy.context = '{TENANT}||maintenance|||'",
+            value_of(TENANT)
         ))
         .expect("a superuser invents the setting");
     let mut stranger =
@@ -494,7 +510,7 @@ fn a_placeholder_invented_before_the_library_was_loaded_binds_nothing() {
         let _ = stranger.batch_execute(&format!("ALTER ROLE client SET {name} = 'on'"));
     }
     drop((superuser, stranger));
-    cluster.configure("tenancy.context", &format!("{TENANT}||set_tenant"));
+    cluster.configure("tenancy.context", &value_of(TENANT));
     cluster.configure("shared_preload_libraries", "pg_tenancy");
     cluster.restart();
     let database = cluster.database("placeholder");
@@ -605,6 +621,10 @@ fn shadows(schema: &str, b: Uuid) -> String {
         ("current_tenant_text()", "text", format!("'{b}'")),
         ("current_tenant_or_null()", "uuid", format!("'{b}'::uuid")),
         ("sees_all_tenants()", "boolean", "true".to_owned()),
+        ("first_visible_tenant()", "uuid", format!("'{}'::uuid", Uuid::nil())),
+        ("last_visible_tenant()", "uuid", format!("'{}'::uuid", Uuid::max())),
+        ("uuid_ge(uuid, uuid)", "boolean", "true".to_owned()),
+        ("uuid_le(uuid, uuid)", "boolean", "true".to_owned()),
         ("has_function_privilege(oid, oid, text)", "boolean", "true".to_owned()),
         ("set_tenant(uuid, uuid)", "uuid", format!("'{b}'::uuid")),
         ("refuse_row(text)", "boolean", "true".to_owned()),
@@ -669,6 +689,330 @@ fn overloads_in_public_change_no_policy_and_get_no_rights() {
     superuser.batch_execute(&insert).expect("insert");
     enter(&mut app, world.a);
     assert_eq!(column(&mut app, "SELECT body FROM later"), ["a"]);
+}
+
+/// The forged values above are what the product itself writes: otherwise they would prove nothing.
+#[test]
+fn the_forged_values_are_of_the_true_form() {
+    let world = World::new("true_form");
+    let user = fixtures::member(&mut world.connect("app"), world.a, "owner");
+    let key = fixtures::api_key(&mut world.connect("app"), world.a, Some(user), &["*"]);
+    let mut app = world.connect("app");
+    enter(&mut app, world.a);
+    assert_eq!(text(&mut app, "SELECT current_setting('tenancy.context')"), value_of(world.a));
+    app.batch_execute("COMMIT; BEGIN").expect("next transaction");
+    text(&mut app, &format!("SELECT tenant_id FROM authenticate_api_key('{}')", key.text));
+    let forged = format!("{}|{user}|api_key|owner|{}| *", world.a, key.id);
+    assert_eq!(text(&mut app, "SELECT current_setting('tenancy.context')"), forged);
+}
+
+/// A member of `a` whose key has few rights, and what a session bound by it is told of itself.
+struct Lowly {
+    key: fixtures::ApiKey,
+    user: Uuid,
+}
+
+impl Lowly {
+    const SELF: &str = "
+        SELECT concat_ws(' ', p.tenant_id, p.user_id, p.api_key_id, p.source, p.role, p.scopes::text, current_member_role(),
+            has_role('viewer'), has_role('member'), has_role('owner'), has_scope('a:read'), has_scope('a:write'), has_scope('*'))
+        FROM (SELECT) AS one LEFT JOIN current_principal() p ON true";
+
+    fn new(world: &World) -> Lowly {
+        let mut app = world.connect("app");
+        let user = fixtures::member(&mut app, world.a, "viewer");
+        Lowly { key: fixtures::api_key(&mut app, world.a, Some(user), &["a:read"]), user }
+    }
+
+    /// Begins a transaction bound by the key.
+    #[track_caller]
+    fn enter(&self, session: &mut Client) {
+        session.batch_execute("BEGIN").expect("begin");
+        text(session, &format!("SELECT tenant_id FROM authenticate_api_key('{}')", self.key.text));
+    }
+
+    #[track_caller]
+    fn assert_bound(&self, session: &mut Client, world: &World, after: &str) {
+        let (key, user) = (self.key.id, self.user);
+        let due = format!("{} {user} {key} api_key viewer {{a:read}} viewer t f f t f f", world.a);
+        assert_eq!(text(session, Lowly::SELF), due, "{after}");
+    }
+}
+
+/// Nobody has a role, a key or a scope in this session now.
+#[track_caller]
+fn assert_nobody(session: &mut Client, after: &str) {
+    assert_eq!(text(session, Lowly::SELF), "f f f f f f", "{after}");
+}
+
+#[test]
+fn no_statement_gives_its_session_a_role_or_scope() {
+    let world = World::new("elevate");
+    let lowly = Lowly::new(&world);
+    let (a, user, key) = (world.a, lowly.user, lowly.key.id);
+    let values = [
+        format!("{a}|{user}|api_key|owner|{key}| *"),
+        format!("{a}|{user}|api_key|viewer|{key}| a:read a:write *"),
+        format!("{a}|{user}|set_tenant|owner||"),
+    ];
+    let mut superuser = world.database.superuser();
+    let before = fixtures::stored(&mut superuser);
+    for role in ["client", "app"] {
+        let mut statements: Vec<String> =
+            values.iter().flat_map(|value| settings_of(value, role, world.database.name())).collect();
+        statements.extend(
+            [
+                "SET tenancy.context = ''",
+                "SET tenancy.jwt_membership = 'trusted'",
+                "SET LOCAL tenancy.jwt_leeway = 300",
+                "SET tenancy.jwt_role_claim = 'sub'",
+                "SET tenancy.api_key_prefix = 'x_'",
+                "UPDATE tenancy.memberships SET role = 'owner'",
+                "UPDATE tenancy.stored_api_keys SET scopes = '{*}'",
+                "INSERT INTO tenancy.added_roles VALUES ('viewer2', 99)",
+                "SELECT add_role('viewer2', 99)",
+                "CREATE OR REPLACE FUNCTION public.has_role(text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+                "SET ROLE admin",
+            ]
+            .map(str::to_owned),
+        );
+        let mut session = world.connect(role);
+        let pid = backend_pid(&mut session);
+        for statement in &statements {
+            lowly.enter(&mut session);
+            fails_inside(&mut session, statement, "42501");
+            lowly.assert_bound(&mut session, &world, statement);
+            for refused in ["SELECT require_role('member')", "SELECT require_scope('a:write')"] {
+                fails_inside(&mut session, refused, "42501");
+            }
+            session.batch_execute("COMMIT").expect("commit");
+            fails(session.batch_execute(statement), "42501");
+            assert_nobody(&mut session, statement);
+        }
+        assert_eq!(backend_pid(&mut session), pid, "the backend survived");
+        for value in &values {
+            let connected = world.database.connect_with(role, |config| {
+                config.options(&format!("-c tenancy.context={}", value.replace(' ', "\\ ")));
+            });
+            fails(connected.map(drop), "42501");
+        }
+    }
+    assert_eq!(fixtures::stored(&mut superuser), before);
+}
+
+/// Scopes may hold whatever separates things in the setting; they come back as they were given, and as nothing else.
+#[test]
+fn scopes_of_any_form_are_kept_apart_from_the_role() {
+    let world = World::new("odd_scopes");
+    let mut app = world.connect("app");
+    let long: Vec<String> = (0..100).map(|n| format!("{n:0>255}")).collect();
+    let sets: [Vec<&str>; 5] = [
+        vec!["a|b", "|", "||set_tenant|owner||", "|owner|"],
+        vec![],
+        vec!["'", "$1", "%s", "{}", ",", ";--"],
+        vec!["x"; 100],
+        long.iter().map(String::as_str).collect(),
+    ];
+    for scopes in sets {
+        let user = fixtures::member(&mut app, world.a, "viewer");
+        let key = fixtures::api_key(&mut app, world.a, Some(user), &scopes);
+        let mut transaction = app.transaction().expect("begin");
+        assert_eq!(fixtures::bind_by_key(&mut transaction, &key.text).as_deref(), Some("viewer"));
+        let principal = rows(&mut transaction, "SELECT scopes, role, user_id FROM current_principal()", &[]);
+        assert_eq!(principal[0].get::<_, Vec<String>>(0), scopes);
+        assert_eq!((principal[0].get::<_, String>(1), principal[0].get::<_, Uuid>(2)), ("viewer".to_owned(), user));
+        for scope in scopes {
+            assert!(one::<bool>(&mut transaction, "SELECT has_scope($1)", &[&scope]), "{scope}");
+        }
+        assert!(!one::<bool>(&mut transaction, "SELECT has_scope('owner')", &[]));
+    }
+}
+
+// ---- users and roles ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_member_who_is_named_has_their_role_and_a_user_whom_only_the_application_knows_has_none() {
+    let world = World::new("named_users");
+    let mut app = world.connect("app");
+    let a = world.a;
+    text(&mut world.connect("admin"), "SELECT add_role('manager', 70)");
+    fixtures::member(&mut app, a, "owner");
+    let role = "SELECT role FROM current_principal() WHERE role IS NOT DISTINCT FROM current_member_role()";
+    for call in binds(&world) {
+        for own in fixtures::ROLES.into_iter().chain(["manager"]) {
+            let user = fixtures::member(&mut app, a, own);
+            let mut transaction = app.transaction().expect("begin");
+            one::<Uuid>(&mut transaction, &call, &[&user]);
+            assert_eq!(one::<String>(&mut transaction, role, &[]), own, "{call}");
+            assert!(one::<bool>(&mut transaction, "SELECT has_role($1) AND require_role('viewer')", &[&own]));
+            assert!(!one::<bool>(&mut transaction, "SELECT has_scope('x')", &[]), "no credential with scopes");
+        }
+        let user = Uuid::new_v4();
+        let mut transaction = app.transaction().expect("begin");
+        one::<Uuid>(&mut transaction, &call, &[&user]);
+        assert_eq!(one::<Option<String>>(&mut transaction, role, &[]), None, "{call}");
+        assert_eq!(one::<Uuid>(&mut transaction, "SELECT current_user_id()", &[]), user);
+        assert!(!one::<bool>(&mut transaction, "SELECT has_role('viewer')", &[]));
+        fails(transaction.batch_execute("SELECT require_role('viewer')"), "42501");
+    }
+}
+
+/// Every way to bind tenant `a` for a user `$1`.
+fn binds(world: &World) -> [String; 2] {
+    let slug = "SELECT slug FROM tenancy.tenants WHERE id = $1";
+    let slug: String = one(&mut world.connect("operator"), slug, &[&world.a]);
+    [format!("SELECT set_tenant('{}', $1)", world.a), format!("SELECT set_tenant_by_slug('{slug}', $1)")]
+}
+
+#[test]
+fn a_user_whom_the_product_knows_is_not_bound_unless_a_member() {
+    let world = World::new("non_members");
+    let mut app = world.connect("app");
+    let (a, b) = (world.a, world.b);
+    let nobodys = fixtures::user(&mut app);
+    let others = fixtures::member(&mut app, b, "owner");
+    let home: Uuid = one(&mut app, "SELECT create_user($1, tenant => $2)", &[&fixtures::email(), &b]);
+    let removed = fixtures::member(&mut app, a, "admin");
+    as_tenant(&mut app, a, |tx| assert!(one::<bool>(tx, "SELECT remove_member($1)", &[&removed])));
+    let counted =
+        format!("SELECT coalesce(sum(refused_binds), 0)::bigint FROM tenancy.refusals WHERE tenant_id = '{a}'");
+    let mut monitor = world.connect("monitor");
+    for user in [nobodys, others, home, removed] {
+        for call in binds(&world) {
+            let before: i64 = one(&mut monitor, &counted, &[]);
+            app.batch_execute("BEGIN").expect("begin");
+            let fault = fails_inside(&mut app, &call.replace("$1", &format!("'{user}'")), "42501");
+            assert!(fault.message().contains("is not a member of tenant"), "{fault}");
+            assert_eq!(bound(&mut app), None);
+            assert_nobody(&mut app, &call);
+            assert_eq!(one::<i64>(&mut monitor, &counted, &[]), before + 1, "{call}: counted");
+            // A refused bind leaves room for another tenant.
+            assert_eq!(text(&mut app, &format!("SELECT set_tenant('{b}')")), b.to_string());
+            app.batch_execute("COMMIT").expect("commit");
+        }
+    }
+}
+
+#[test]
+fn role_scopes_and_key_end_with_the_transaction() {
+    let world = World::new("principal_ends");
+    let lowly = Lowly::new(&world);
+    let gid = format!("gid_{}", world.database.name());
+    for role in ["client", "app"] {
+        let mut session = world.connect(role);
+        session.batch_execute("SET plan_cache_mode = force_generic_plan").expect("generic plans");
+        session.batch_execute(&format!("PREPARE myself AS {}", Lowly::SELF)).expect("prepare");
+        for end in [
+            "COMMIT",
+            "ROLLBACK",
+            "COMMIT AND CHAIN",
+            "ROLLBACK AND CHAIN",
+            &format!("PREPARE TRANSACTION '{gid}'"),
+            "SELECT 1 / 0",
+        ] {
+            lowly.enter(&mut session);
+            lowly.assert_bound(&mut session, &world, end);
+            assert!(text(&mut session, "EXECUTE myself").contains("viewer t f f t f f"), "{end}");
+            if session.batch_execute(end).is_err() {
+                session.batch_execute("ROLLBACK").expect("roll back");
+            }
+            assert_nobody(&mut session, end);
+            assert_eq!(text(&mut session, "EXECUTE myself"), "f f f f f f", "{end}");
+            session.batch_execute("ROLLBACK").expect("end what was chained");
+            if end.starts_with("PREPARE") {
+                session.batch_execute(&format!("ROLLBACK PREPARED '{gid}'")).expect("roll the prepared one back");
+            }
+            // The next one to be bound inherits nothing.
+            enter(&mut session, world.b);
+            assert_eq!(text(&mut session, Lowly::SELF), format!("{} set_tenant f f f f f f", world.b), "{end}");
+            session.batch_execute("COMMIT").expect("commit");
+        }
+    }
+}
+
+#[test]
+fn unbinding_and_discarding_leave_no_role_scopes_or_key() {
+    let world = World::new("principal_unbound");
+    let lowly = Lowly::new(&world);
+    let mut session = world.connect("client");
+    for unbinding in ["SELECT clear_tenant()", "RESET ALL", "COMMIT; DISCARD ALL"] {
+        lowly.enter(&mut session);
+        session.batch_execute(unbinding.split_once("; ").map_or(unbinding, |(first, _)| first)).expect(unbinding);
+        if unbinding.contains("DISCARD") {
+            session.batch_execute("DISCARD ALL").expect("discard");
+        }
+        assert_nobody(&mut session, unbinding);
+        session.batch_execute("ROLLBACK").expect("end");
+    }
+    // A credential that is refused takes nothing from the one that is bound, and gives nothing.
+    lowly.enter(&mut session);
+    for credential in ["authenticate_api_key('noise')", "authenticate_jwt('noise')", "authenticate_api_key(NULL)"] {
+        fails_inside(&mut session, &format!("SELECT {credential}"), "28000");
+        lowly.assert_bound(&mut session, &world, credential);
+    }
+    session.batch_execute("ROLLBACK").expect("roll back");
+    // A binding without a credential ends the rights of the one before.
+    let mut app = world.connect("app");
+    lowly.enter(&mut app);
+    text(&mut app, &format!("SELECT set_tenant('{}')", world.a));
+    assert_eq!(text(&mut app, Lowly::SELF), format!("{} set_tenant f f f f f f", world.a));
+    let mut admin = world.connect("admin");
+    lowly.enter(&mut admin);
+    text(&mut admin, &format!("SELECT rebind_tenant('{}')", world.b));
+    assert_eq!(text(&mut admin, Lowly::SELF), format!("{} rebind_tenant f f f f f f", world.b));
+}
+
+#[test]
+fn a_rollback_to_a_savepoint_restores_role_scopes_and_key_exactly() {
+    let world = World::new("principal_savepoints");
+    let lowly = Lowly::new(&world);
+    let mut app = world.connect("app");
+    let owner = fixtures::member(&mut app, world.a, "owner");
+    let mighty = fixtures::api_key(&mut app, world.a, Some(owner), &["*"]);
+    let rise = format!("PERFORM authenticate_api_key('{}');", mighty.text);
+    for role in ["client", "app"] {
+        let mut session = world.connect(role);
+        lowly.enter(&mut session);
+        for (change, becomes) in [
+            (rise.clone(), "owner t t t t t t"),
+            ("PERFORM clear_tenant();".to_owned(), "f f f f f f"),
+            ("EXECUTE 'RESET ALL';".to_owned(), "f f f f f f"),
+            (format!("PERFORM clear_tenant(); {rise}"), "owner t t t t t t"),
+        ] {
+            session
+                .batch_execute(&format!("SAVEPOINT s; DO $$ BEGIN {change} END $$; SAVEPOINT t; RELEASE t"))
+                .expect("change");
+            assert!(text(&mut session, Lowly::SELF).ends_with(becomes), "{change}");
+            session.batch_execute("ROLLBACK TO s").expect("roll back");
+            lowly.assert_bound(&mut session, &world, &change);
+            let caught = format!("DO $$ BEGIN {change} RAISE 'undo'; EXCEPTION WHEN raise_exception THEN END $$");
+            session.batch_execute(&caught).expect("an exception block");
+            lowly.assert_bound(&mut session, &world, &caught);
+        }
+        session.batch_execute(&format!("SAVEPOINT s; DO $$ BEGIN {rise} END $$; RELEASE s")).expect("rise");
+        assert!(text(&mut session, Lowly::SELF).ends_with("owner t t t t t t"), "what was released stays");
+        session.batch_execute("COMMIT").expect("commit");
+        assert_nobody(&mut session, "commit");
+    }
+}
+
+/// Who a transaction acts for was settled when it was bound; the next one is told anew.
+#[test]
+fn a_changed_role_counts_from_the_next_bind() {
+    let world = World::new("changed_role");
+    let lowly = Lowly::new(&world);
+    let mut app = world.connect("app");
+    let mut session = world.connect("client");
+    lowly.enter(&mut session);
+    as_tenant(&mut app, world.a, |tx| assert!(one::<bool>(tx, "SELECT change_role($1, 'admin')", &[&lowly.user])));
+    lowly.assert_bound(&mut session, &world, "a change of role in another session");
+    session.batch_execute("COMMIT").expect("commit");
+    lowly.enter(&mut session);
+    assert_eq!(text(&mut session, "SELECT current_member_role()"), "admin");
+    session.batch_execute("COMMIT").expect("commit");
+    as_tenant(&mut app, world.a, |tx| assert!(one::<bool>(tx, "SELECT remove_member($1)", &[&lowly.user])));
+    fails(session.query("SELECT authenticate_api_key($1)", &[&lowly.key.text]), "28000");
+    assert_nobody(&mut session, "the member is removed");
 }
 
 // ---- the course of a transaction ----------------------------------------------------------------------------------------------
@@ -1861,6 +2205,64 @@ fn a_parallel_plan_without_a_tenant_fails_in_its_workers() {
     enter(&mut app, world.b);
     assert_eq!(text(&mut app, "EXECUTE total"), "48002000");
     app.batch_execute("COMMIT").expect("commit");
+}
+
+/// Each row of the query is judged in a worker, which knows what its leader knows: role, scopes however many, and key.
+#[test]
+fn parallel_workers_know_the_role_and_the_scopes() {
+    let world = World::new("parallel_rights");
+    numbers(&world);
+    text(&mut world.connect("admin"), "SELECT add_role('manager', 70)");
+    let mut app = world.connect("app");
+    let user = fixtures::member(&mut app, world.a, "manager");
+    let many: Vec<String> = (0..99).map(|n| format!("{n:0>255}")).chain(["a|b:*".to_owned()]).collect();
+    let scopes: Vec<&str> = many.iter().map(String::as_str).collect();
+    let key = fixtures::api_key(&mut app, world.a, Some(user), &scopes);
+    let query = format!(
+        "SELECT count(*) FROM numbers WHERE has_role('manager') AND require_role('member') AND NOT has_role('admin')
+            AND has_scope('a|b:c') AND require_scope('{}') AND NOT has_scope('a|c') AND current_member_role() = 'manager'
+            AND current_user_id() = '{user}' AND EXISTS (SELECT FROM current_principal() p
+                WHERE p.api_key_id = '{}' AND p.role = 'manager' AND cardinality(p.scopes) = 100 AND p.source = 'api_key' AND n > 0)",
+        many[98], key.id
+    );
+    let mut app = world.connect("app");
+    app.batch_execute(ALL_PARALLEL).expect("settings");
+    for _ in 0..2 {
+        app.batch_execute("BEGIN").expect("begin");
+        text(&mut app, &format!("SELECT tenant_id FROM authenticate_api_key('{}')", key.text));
+        let plan = column(&mut app, &format!("EXPLAIN (ANALYZE, COSTS off, TIMING off) {query}")).join("\n");
+        let launched = plan.lines().find_map(|line| line.trim().strip_prefix("Workers Launched: "));
+        assert!(launched.is_some_and(|workers| workers != "0"), "{plan}");
+        assert_eq!(text(&mut app, &query), "6000");
+        fails_inside(&mut app, "SELECT count(*) FROM numbers WHERE require_role('admin')", "42501");
+        fails_inside(&mut app, "SELECT count(*) FROM numbers WHERE require_scope('other')", "42501");
+        fails_inside(&mut app, "SELECT count(*) FROM numbers WHERE has_role('emperor')", "22023");
+        app.batch_execute("COMMIT").expect("commit");
+        // Workers of the next transaction know only what that one binds.
+        enter(&mut app, world.a);
+        let nothing = "SELECT count(*) FROM numbers WHERE NOT has_role('viewer') AND NOT has_scope('a|b:c') AND current_member_role() IS NULL";
+        assert_eq!(text(&mut app, nothing), "6000");
+        app.batch_execute("COMMIT").expect("commit");
+    }
+}
+
+#[test]
+fn rights_are_told_and_refused_alike_where_plans_are_forced_to_be_parallel() {
+    let world = World::new("forced_rights");
+    let lowly = Lowly::new(&world);
+    let mut client = world.connect("client");
+    client.batch_execute("SET force_parallel_mode = on").ok();
+    client.batch_execute("SET debug_parallel_query = on").ok();
+    for _ in 0..2 {
+        lowly.enter(&mut client);
+        lowly.assert_bound(&mut client, &world, "forced parallel plans");
+        fails_inside(&mut client, "SELECT require_role('member')", "42501");
+        fails_inside(&mut client, "SELECT require_scope('a:write')", "42501");
+        fails_inside(&mut client, "SELECT has_role('emperor')", "22023");
+        assert_eq!(count(&mut client, "tenancy.members"), 1);
+        client.batch_execute("COMMIT").expect("commit");
+        assert_nobody(&mut client, "forced parallel plans");
+    }
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn purge(admin: &mut Client, done: &Acknowledged, stop: &AtomicBool) {
 ///
 /// PostgreSQL forgets up to 32 values of a sequence that `CREATE DATABASE` copied from its template (as the tests
 /// do to save time) when it crashes before its next checkpoint: hence one now.
-fn durable(label: &str) -> (Cluster, Database) {
+pub fn durable(label: &str) -> (Cluster, Database) {
     let cluster = Cluster::start(Options::new().durable());
     let database = cluster.database(label);
     protected_table(&database);

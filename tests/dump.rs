@@ -1,8 +1,9 @@
 //! Dumps and restores: what pg_dump writes makes the same database in a new cluster, as closed as it was.
 
+use crate::access::fixtures::{self, ApiKey};
 use crate::row::{column_as, read_as, refused_as, touched_as, without_restrict};
 use harness::{
-    Client, Cluster, Database, Options, Uuid, as_tenant, cluster, count, fails, one, rows, simple, tenants, text,
+    Client, Cluster, Database, Options, Uuid, as_tenant, bind, cluster, count, fails, one, rows, simple, tenants, text,
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -43,7 +44,7 @@ SELECT allow_definer('public.totals', 'monthly'), allow_definer('public.total(in
 ";
 
 /// Queries whose answers the restored database gives, too.
-const SAME: [&str; 15] = [
+const SAME: [&str; 23] = [
     "SELECT * FROM tenancy.tenants ORDER BY id",
     "SELECT * FROM tenancy.plans ORDER BY plan",
     "SELECT * FROM tenancy.audit_log ORDER BY id",
@@ -60,14 +61,28 @@ const SAME: [&str; 15] = [
     "SELECT oid::regprocedure::text, prosecdef, proconfig, \
             array(SELECT acl::text FROM unnest(proacl) acl ORDER BY 1), obj_description(oid) FROM pg_proc \
      WHERE pronamespace IN ('public'::regnamespace, 'tenancy'::regnamespace) ORDER BY 1",
+    "SELECT * FROM tenancy.users ORDER BY id",
+    "SELECT * FROM tenancy.memberships ORDER BY tenant_id, user_id",
+    "SELECT * FROM tenancy.added_roles ORDER BY role",
+    "SELECT * FROM tenancy.stored_invitations ORDER BY id",
+    "SELECT * FROM tenancy.stored_api_keys ORDER BY id",
+    "SELECT * FROM tenancy.api_key_usage ORDER BY key_id",
+    "SELECT * FROM tenancy.stored_jwt_keys ORDER BY kid",
+    "SELECT tgname, tgenabled, tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
     "SELECT * FROM notes ORDER BY id",
     "SELECT * FROM \"Sch ema\".\"Text 'table\" ORDER BY id",
     "SELECT tableoid::regclass::text, * FROM events ORDER BY 2, 3, 4",
     "SELECT objid::regprocedure::text FROM pg_depend WHERE deptype = 'e' AND classid = 'pg_proc'::regclass ORDER BY 1",
 ];
 
-/// A database with everything, and its three tenants: two active ones with rows, and one that is deleted.
-fn world() -> (Database, Vec<Uuid>) {
+/// A database with everything, and its tenants: two active ones with rows and people, one that is deleted, one that is read-only.
+struct World {
+    database: Database,
+    tenants: Vec<Uuid>,
+    given: Credentials,
+}
+
+fn world() -> World {
     let database = Database::new("dumped");
     let mut superuser = database.superuser();
     superuser.batch_execute(WORLD).unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
@@ -95,7 +110,98 @@ fn world() -> (Database, Vec<Uuid>) {
         });
     }
     database.connect("owner").batch_execute("ALTER TABLE events DETACH PARTITION detached").expect("detach");
-    (database, all)
+    let given = credentials(&database, &all);
+    World { database, tenants: all, given }
+}
+
+/// Credentials of the second tenant, as its people hold them.
+struct Credentials {
+    /// A member with an added role; the key is theirs.
+    user: Uuid,
+    key: String,
+    /// A key that was rotated, and still has its grace; and the one that replaced it.
+    rotated: [String; 2],
+    revoked: String,
+    /// One for each signing key.
+    tokens: [String; 2],
+    invitation: String,
+}
+
+/// Gives each of two tenants people, and the second one credentials of every kind.
+fn credentials(database: &Database, tenants: &[Uuid]) -> Credentials {
+    const KEYS: &str = "
+        SELECT add_role('manager', 70), add_jwt_key('k1', 'HS256'), add_jwt_key('k2', 'HS256', issuer => 'https://x''', audience => 'a\"\\'),
+               add_jwt_key('spent', 'HS256', expires_at => now() - interval '1 day')";
+    let mut admin = database.connect("admin");
+    admin.batch_execute(KEYS).unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
+    let mut app = database.connect("app");
+    fixtures::member(&mut app, tenants[0], "owner");
+    fixtures::api_key(&mut app, tenants[0], None, &["*"]);
+    let user = fixtures::member(&mut app, tenants[1], "manager");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenants[1]);
+    let home = "SELECT create_user('Änne@Example.com', 'Änne \"\\', 'crm:''1', $1)";
+    let home: Uuid = one(&mut transaction, home, &[&tenants[1]]);
+    one::<Uuid>(&mut transaction, "SELECT add_member($1, 'owner')", &[&home]);
+    let mut key = |sql: &str, id: Option<Uuid>| ApiKey::from(&rows(&mut transaction, sql, &[&id])[0]);
+    let own =
+        key("SELECT * FROM create_api_key('own', '{a:read,\"b|c:*\"}', now() + interval '1 year', $1)", Some(user));
+    let [old, revoked] =
+        ["old", "revoked"].map(|name| key(&format!("SELECT * FROM create_api_key('{name}', user_id => $1)"), None));
+    let new = key("SELECT * FROM rotate_api_key($1, '1 day')", Some(old.id));
+    let tokens =
+        ["k1", "k2"].map(|kid| one(&mut transaction, "SELECT issue_jwt($1, '1 day', NULL, $2)", &[&user, &kid]));
+    assert!(one::<bool>(&mut transaction, "SELECT revoke_api_key($1)", &[&revoked.id]));
+    let invite = "SELECT * FROM create_invitation($1, 'manager', metadata => '{\"a\": [1, \"é\"]}')";
+    let [open, closed] = ["open@example.com", "closed@example.com"]
+        .map(|email| fixtures::Invitation::from(&rows(&mut transaction, invite, &[&email])[0]));
+    assert!(one::<bool>(&mut transaction, "SELECT revoke_invitation($1)", &[&closed.id]));
+    transaction.commit().expect("commit");
+    let verify = "SELECT tenant_id FROM verify_api_key($1)";
+    assert_eq!(one::<Uuid>(&mut database.connect("client"), verify, &[&own.text]), tenants[1], "used once");
+    let rotated = [old.text, new.text];
+    Credentials { user, key: own.text, rotated, revoked: revoked.text, tokens, invitation: open.token }
+}
+
+/// What was given to people before the dump opens the same tenant after the restore, and nothing else.
+fn credentials_hold(database: &Database, tenant: Uuid, given: &Credentials) {
+    let mut client = database.connect("client");
+    let mut transaction = client.transaction().expect("begin");
+    assert_eq!(fixtures::bind_by_key(&mut transaction, &given.key).as_deref(), Some("manager"));
+    let principal = rows(&mut transaction, "SELECT * FROM current_principal()", &[]);
+    assert_eq!(principal[0].get::<_, Uuid>("tenant_id"), tenant);
+    assert_eq!(principal[0].get::<_, Uuid>("user_id"), given.user);
+    assert_eq!(principal[0].get::<_, Vec<String>>("scopes"), ["a:read", "b|c:*"]);
+    let rights =
+        "SELECT has_role('manager') AND NOT has_role('admin') AND has_scope('b|c:d') AND NOT has_scope('a:write')";
+    assert!(one::<bool>(&mut transaction, rights, &[]));
+    assert_eq!(count(&mut transaction, "tenancy.members"), 2);
+    fails(transaction.batch_execute("TABLE tenancy.stored_api_keys"), "42501");
+    transaction.rollback().expect("roll back");
+    for key in &given.rotated {
+        assert_eq!(one::<Uuid>(&mut client, "SELECT tenant_id FROM verify_api_key($1)", &[key]), tenant);
+    }
+    fails(client.query("SELECT authenticate_api_key($1)", &[&given.revoked]), "28000");
+    for token in &given.tokens {
+        let mut transaction = client.transaction().expect("begin");
+        assert_eq!(one::<Uuid>(&mut transaction, "SELECT tenant_id FROM authenticate_jwt($1)", &[token]), tenant);
+    }
+    // What signs is there, too; and an invitation waits for its one guest.
+    let mut app = database.connect("app");
+    let token = fixtures::token(&mut app, tenant, given.user);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT user_id FROM authenticate_jwt($1)", &[&token]), given.user);
+    let guest = fixtures::user(&mut app);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT accept_invitation($1, $2)", &[&given.invitation, &guest]), tenant);
+    let mut operator = database.connect("operator");
+    assert_eq!(fixtures::role_of(&mut operator, tenant, guest).as_deref(), Some("manager"));
+    let another = fixtures::user(&mut app);
+    fails(client.query("SELECT accept_invitation($1, $2)", &[&given.invitation, &another]), "28000");
+    // Sessions go on to hear of a tenant's states.
+    for (change, code) in [("suspend_tenant", "28000"), ("resume_tenant", "00000")] {
+        one::<Uuid>(&mut operator, &format!("SELECT {change}($1)"), &[&tenant]);
+        let bound = client.query("SELECT authenticate_api_key($1)", &[&given.key]);
+        assert_eq!(fixtures::sqlstate(&bound), code, "{change}");
+    }
 }
 
 fn answers(database: &Database) -> Vec<Vec<Vec<Option<String>>>> {
@@ -154,7 +260,8 @@ fn empty_target(cluster: &Cluster) -> Database {
 }
 
 /// Whether the restored database is the same and as closed as the dumped one.
-fn is_the_same(source: &Database, target: &Database, tenants: &[Uuid]) {
+fn is_the_same(source: &World, target: &Database) {
+    let World { database: source, tenants, given } = source;
     for ((query, expected), found) in SAME.iter().zip(answers(source)).zip(answers(target)) {
         assert_eq!(found, expected, "{query}");
     }
@@ -164,6 +271,7 @@ fn is_the_same(source: &Database, target: &Database, tenants: &[Uuid]) {
             found.lines().filter(|line| !expected.lines().any(|other| other == *line)).take(20).collect();
         panic!("the dump of the restored database differs: {difference:#?}");
     }
+    credentials_hold(target, tenants[1], given);
     isolation_holds(target, tenants);
 }
 
@@ -237,44 +345,44 @@ fn levels_hold(database: &Database, tenants: &[Uuid]) {
 
 #[test]
 fn a_custom_dump_restores_into_a_new_cluster() {
-    let (source, tenants) = world();
-    let file = dump(&source, "custom");
+    let source = world();
+    let file = dump(&source.database, "custom");
     let new = Cluster::start(Options::new());
     for arguments in [vec![], vec!["-j", "4"], vec!["--single-transaction"]] {
         let target = empty_target(&new);
         restore(&target, &arguments, &file.0);
-        is_the_same(&source, &target, &tenants);
+        is_the_same(&source, &target);
     }
 }
 
 #[test]
 fn a_plain_dump_restores_into_a_new_cluster() {
-    let (source, tenants) = world();
-    let file = dump(&source, "plain");
+    let source = world();
+    let file = dump(&source.database, "plain");
     let new = Cluster::start(Options::new());
     let target = empty_target(&new);
     let mut psql = target.tool("psql", "postgres");
     without_complaint(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f"]).arg(&file.0));
-    is_the_same(&source, &target, &tenants);
+    is_the_same(&source, &target);
 }
 
 #[test]
 fn a_dump_of_inserts_restores() {
-    let (source, tenants) = world();
-    let file = TemporaryFile::new(&source, "inserts");
-    let mut command = source.tool("pg_dump", "postgres");
+    let source = world();
+    let file = TemporaryFile::new(&source.database, "inserts");
+    let mut command = source.database.tool("pg_dump", "postgres");
     without_complaint(command.args(["--column-inserts", "--rows-per-insert=7", "-f"]).arg(&file.0));
     let target = empty_target(cluster());
     let mut psql = target.tool("psql", "postgres");
     without_complaint(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f"]).arg(&file.0));
-    is_the_same(&source, &target, &tenants);
+    is_the_same(&source, &target);
 }
 
 /// Between its sections a restore may take hours, with the grants in place and the policies still to come.
 #[test]
 fn a_half_done_restore_shows_nothing() {
-    let (source, tenants) = world();
-    let file = dump(&source, "custom");
+    let source = world();
+    let file = dump(&source.database, "custom");
     let target = empty_target(cluster());
     restore(&target, &["--section=pre-data"], &file.0);
     restore(&target, &["--section=data"], &file.0);
@@ -301,12 +409,12 @@ fn a_half_done_restore_shows_nothing() {
     let mut app = target.connect("app");
     for table in ["notes", "events", "greedy"] {
         let mut transaction = app.transaction().expect("begin");
-        harness::bind(&mut transaction, tenants[1]);
-        let foreign = transaction.query(&format!("SELECT 1 FROM {table} WHERE tenant_id = $1"), &[&tenants[0]]);
+        bind(&mut transaction, source.tenants[1]);
+        let foreign = transaction.query(&format!("SELECT 1 FROM {table} WHERE tenant_id = $1"), &[&source.tenants[0]]);
         assert_eq!(foreign.map_or(0, |rows| rows.len()), 0, "B reads A's rows of {table}");
     }
     restore(&target, &["--section=post-data"], &file.0);
-    is_the_same(&source, &target, &tenants);
+    is_the_same(&source, &target);
 }
 
 /// How many rows of a table a role sees; an error is none.
@@ -317,7 +425,7 @@ fn seen_by(client: &mut Client, table: &str) -> usize {
 /// A dump by a role that row security binds fails; it never writes one tenant's rows, or none, in silence.
 #[test]
 fn a_dump_by_a_guarded_role_fails() {
-    let (source, _) = world();
+    let source = world().database;
     for role in ["owner", "app"] {
         let mut command = source.tool("pg_dump", role);
         let output = command.args(["--table", "notes", "--data-only"]).output().expect("run");
@@ -329,7 +437,7 @@ fn a_dump_by_a_guarded_role_fails() {
 /// A role that bypasses row security dumps all, as backups do.
 #[test]
 fn a_dump_of_one_table_has_every_tenants_rows() {
-    let (source, _) = world();
+    let source = world().database;
     let dumped = without_complaint(source.tool("pg_dump", "postgres").args(["--table", "notes", "--data-only"]));
     assert_eq!(dumped.lines().filter(|line| line.contains("note ")).count(), 40);
 }

@@ -1,23 +1,41 @@
 //! The systems in `examples/`, each run whole.
 
+// Not in a directory examples, whose files Cargo would take for programs.
+#[path = "systems/workspaces.rs"]
+mod workspaces;
+
 use harness::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A copy of an example where the server's user can read it, removed at the end.
-struct Example(PathBuf);
+/// A copy of the examples where the server's user can read it, removed at the end.
+struct Examples(PathBuf);
 
-impl Example {
-    fn copy(name: &str) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-        let copy = std::env::temp_dir().join(format!("pg_tenancy_example_{name}_{}", std::process::id()));
+impl Examples {
+    fn copy() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let copy = std::env::temp_dir().join(format!("pg_tenancy_examples_{}_{number}", std::process::id()));
         run(Command::new("cp").arg("-r").arg(&source).arg(&copy));
         run(Command::new("chmod").args(["-R", "a+rX"]).arg(&copy));
-        Example(copy)
+        Examples(copy)
+    }
+
+    /// Runs a script of an example, with the roles of the tests; what it printed. It ends with another status at the first
+    /// promise that does not hold.
+    fn run(&self, name: &str, script: &str, database: &Database) -> String {
+        let mut psql = database.tool("psql", "postgres");
+        psql.args(["-X", "-q"]).current_dir(self.0.join(name));
+        for role in ["owner", "app", "client", "operator", "admin"] {
+            psql.args(["-v", &format!("{role}={role}")]);
+        }
+        run(psql.args(["-f", script]))
     }
 }
 
-impl Drop for Example {
+impl Drop for Examples {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -26,14 +44,7 @@ impl Drop for Example {
 #[test]
 fn agent_platform_keeps_every_promise_of_its_story() {
     let database = Database::new("agent_platform");
-    let example = Example::copy("agent_platform");
-    let mut psql = database.tool("psql", "postgres");
-    psql.args(["-X", "-q"]).current_dir(&example.0);
-    for role in ["owner", "app", "client", "operator", "admin"] {
-        psql.args(["-v", &format!("{role}={role}")]);
-    }
-    // It ends with another status at the first promise that does not hold.
-    let told = run(psql.args(["-f", "run.sql"]));
+    let told = Examples::copy().run("agent_platform", "run.sql", &database);
     assert!(told.matches('✓').count() >= 29, "{told}");
     let kept = count(&mut database.superuser(), "agent_platform.workflow_executions");
     assert_eq!(kept, 57_000);

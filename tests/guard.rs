@@ -1,6 +1,7 @@
 //! The back doors that row security leaves open (views, definer functions and materialized views of roles that
 //! bypass it, TRUNCATE), what is counted of refusals, and that other errors stay as PostgreSQL makes them.
 
+use crate::access::fixtures;
 use crate::row::{column_as, read_as, refused_as, touched_as};
 use harness::{
     Client, Database, DbError, Uuid, as_tenant, backend_pid, bind, count, fails, one, optional, protected_table, rows,
@@ -655,7 +656,7 @@ fn no_function_does_anything_for_another_tenants_id() {
         SELECT format('%s %s(''TENANT''%s)', CASE prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.oid::regproc,
                       (SELECT coalesce(string_agg(', NULL', '' ORDER BY i), '') FROM generate_series(2, pronargs - pronargdefaults) i))
         FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
-        WHERE p.proargtypes[0] = 'uuid'::regtype OR p.proname = 'refuse_row' ORDER BY 1";
+        WHERE p.proargnames[1] = 'tenant' ORDER BY 1";
     let mut house = House::new("foreign_ids");
     let mut superuser = house.database.superuser();
     let calls: Vec<String> = rows(&mut superuser, TAKING_A_TENANT, &[]).iter().map(|row| row.get(0)).collect();
@@ -683,6 +684,119 @@ fn no_function_does_anything_for_another_tenants_id() {
         assert_eq!(read_as(&mut house.app, house.b, &own).len(), 1, "{table}");
         assert_eq!(simple(&mut house.app, &own).len(), 0, "{table} with nothing bound");
     }
+}
+
+/// Ids of a tenant's people and credentials: a user at home in it, one of many tenants, a key, an invitation.
+struct People {
+    home: Uuid,
+    home_email: String,
+    user: Uuid,
+    key: Uuid,
+    invitation: Uuid,
+}
+
+impl People {
+    fn of(database: &Database, tenant: Uuid) -> People {
+        let mut app = database.connect("app");
+        let (user, home_email) = (fixtures::member(&mut app, tenant, "owner"), fixtures::email());
+        let home = as_tenant(&mut app, tenant, |tx| {
+            let home: Uuid = one(tx, "SELECT create_user($1, tenant => $2)", &[&home_email, &tenant]);
+            one(tx, "SELECT add_member($1, 'member')", &[&home])
+        });
+        let key = fixtures::api_key(&mut app, tenant, Some(home), &["*"]).id;
+        let invitation = fixtures::invitation(&mut app, tenant, &fixtures::email(), "viewer").id;
+        People { home, home_email, user, key, invitation }
+    }
+}
+
+/// Every function that takes an id of people or credentials, and how it answers when the id is another tenant's: an SQLSTATE, or the
+/// one value (none for no row) that says that there is nothing.
+const FOREIGN_IDS: [(&str, &str); 26] = [
+    ("add_member('HOME')", "P0002"),
+    ("add_member('HOME', 'viewer')", "P0002"),
+    ("change_role('HOME', 'viewer')", "P0002"),
+    ("change_role('USER', 'viewer')", "P0002"),
+    ("remove_member('HOME')", "f"),
+    ("remove_member('USER')", "f"),
+    ("create_api_key('mine', user_id => 'HOME')", "P0002"),
+    ("create_api_key('mine', '{*}', NULL, 'USER')", "P0002"),
+    ("rotate_api_key('KEY')", "P0002"),
+    ("rotate_api_key('KEY', '1 day')", "P0002"),
+    ("revoke_api_key('KEY')", "P0002"),
+    ("revoke_invitation('INVITATION')", "P0002"),
+    ("create_user('mine@example.com', tenant => 'TENANT')", "42501"),
+    ("create_user('mine@example.com', id => 'HOME')", "23505"),
+    ("update_user('HOME', name => 'Mine')", "P0002"),
+    ("update_user('USER', email => 'mine@example.com')", "42501"),
+    ("revoke_tokens('HOME')", "P0002"),
+    ("revoke_tokens('USER')", "42501"),
+    ("record_login('HOME')", "P0002"),
+    ("issue_jwt('HOME')", "P0002"),
+    ("issue_jwt('USER', '1 day', '{*}')", "P0002"),
+    ("user_tenants('HOME')", "none"),
+    ("find_user('EMAIL')", "NULL"),
+    ("find_user('EMAIL', tenant => 'TENANT')", "42501"),
+    ("add_member('KEY')", "P0002"),
+    ("revoke_api_key('INVITATION')", "P0002"),
+];
+
+#[test]
+fn no_function_does_anything_for_another_tenants_people() {
+    // Those that take a user's id beside a tenant's, or whose token says which tenant, have tests of their own.
+    const TAKING_AN_ID: &str = "
+        SELECT p.proname::text FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
+        WHERE 'uuid'::regtype = ANY (p.proargtypes) AND p.proargnames[1] <> 'tenant'
+          AND p.proname NOT IN ('accept_invitation', 'create_tenant', 'delete_user', 'set_tenant_by_slug')";
+    let mut house = House::new("foreign_people");
+    let mut superuser = house.database.superuser();
+    for row in rows(&mut superuser, TAKING_AN_ID, &[]) {
+        let name: String = row.get(0);
+        let known = FOREIGN_IDS.iter().any(|(call, _)| call.starts_with(&format!("{name}(")));
+        assert!(known, "{name} has no row in this test: how does it answer another tenant's id?");
+    }
+    fixtures::signing_key(&mut house.database.connect("admin"), "k1");
+    let (foreign, own) = (People::of(&house.database, house.a), People::of(&house.database, house.b));
+    let mut before = fixtures::stored(&mut superuser);
+    let mut failures = Vec::new();
+    for (call, due) in FOREIGN_IDS {
+        let call = call
+            .replace("HOME", &foreign.home.to_string())
+            .replace("USER", &foreign.user.to_string())
+            .replace("KEY", &foreign.key.to_string())
+            .replace("INVITATION", &foreign.invitation.to_string())
+            .replace("EMAIL", &foreign.home_email)
+            .replace("TENANT", &house.a.to_string());
+        for actor in [None, Some(own.user)] {
+            let mut transaction = house.app.transaction().expect("begin");
+            one::<Uuid>(&mut transaction, "SELECT set_tenant($1, $2)", &[&house.b, &actor]);
+            let found = match transaction.simple_query(&format!("SELECT * FROM {call}")) {
+                Err(error) => error.code().map(|code| code.code().to_owned()).unwrap_or_default(),
+                Ok(messages) => answer(&messages),
+            };
+            transaction.commit().expect("end the transaction");
+            if found != due {
+                failures.push(format!("{call} by {actor:?}: {found} where {due} was due"));
+            }
+        }
+        let after = fixtures::stored(&mut superuser);
+        if after != before {
+            failures.push(format!("{call} wrote something"));
+            before = after;
+        }
+        let fault = fails(house.database.connect("client").batch_execute(&format!("SELECT * FROM {call}")), "42501");
+        assert!(fault.message().starts_with("permission denied for function"), "{call}: {fault}");
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert_eq!(text(&mut house.app, "SELECT 1"), "1", "the session lives");
+}
+
+/// The first value of the first row; "NULL", or "none" where there is no row.
+fn answer(messages: &[harness::postgres::SimpleQueryMessage]) -> String {
+    let first = messages.iter().find_map(|message| match message {
+        harness::postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+        _ => None,
+    });
+    first.unwrap_or_else(|| "none".to_owned())
 }
 
 #[test]

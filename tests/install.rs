@@ -3,13 +3,16 @@
 use harness::{Client, Cluster, Database, Options, fails, one, rows, simple};
 
 /// What PUBLIC may execute: reading one's own context, what policies call, and nothing else.
-const PUBLIC_FUNCTIONS: [&str; 9] = [
+const PUBLIC_FUNCTIONS: [&str; 12] = [
     "assert_tenant",
+    "current_member_role",
     "current_principal",
     "current_tenant",
     "current_tenant_or_null",
     "current_tenant_text",
     "current_user_id",
+    "first_visible_tenant",
+    "last_visible_tenant",
     "refuse_row",
     "sees_all_tenants",
     "tenancy_guard",

@@ -1,5 +1,6 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
+mod access;
 mod audit;
 mod authority;
 mod context;
@@ -12,4 +13,6 @@ mod pooling;
 mod purge;
 mod readme;
 mod row;
+mod secrecy;
+mod standby;
 mod tenant;

@@ -393,7 +393,7 @@ fn settings_left_in_the_server_session_open_nothing() {
 fn the_context_cannot_be_set_for_the_session() {
     let (_database, bouncer, [tenant, _]) = shared_session("pool_set");
     let mut client = bouncer.connect("app");
-    let value = format!("{tenant}||set_tenant");
+    let value = format!("{tenant}||set_tenant|||");
     for attempt in [
         format!("SET tenancy.context = '{value}'"),
         format!("SET SESSION tenancy.context = '{value}'"),
@@ -456,7 +456,7 @@ fn startup_parameters_bind_nothing_through_the_pooler() {
     let ignoring = PoolOptions::new(1).set("ignore_startup_parameters", "options, tenancy.context");
     let (database, lenient, tenants) = pooled("pool_startup", 1, ignoring);
     let strict = PgBouncer::start(&database, PoolOptions::new(1));
-    let value = format!("{}||set_tenant", tenants[0]);
+    let value = format!("{}||set_tenant|||", tenants[0]);
     for parameters in [
         ["options", &format!("-c tenancy.context={value}")],
         ["options", &format!("--tenancy.context={value}")],
@@ -522,4 +522,118 @@ fn resetting_a_server_session_after_every_transaction_disturbs_nothing() {
     bound.batch_execute("ROLLBACK").expect("roll back");
     assert_unbound(&mut bound);
     assert_left(&database, &tenants);
+}
+
+/// A pooler before a single server session, which clients of two tenants share that hold nothing but a key.
+fn shared_by_clients(label: &str) -> (Database, PgBouncer, [(Uuid, String); 2]) {
+    let (database, bouncer, tenants) = shared_session(label);
+    let mut app = database.connect("app");
+    let with_key = |tenant| {
+        let key = as_tenant(&mut app, tenant, |tx| one(tx, "SELECT api_key FROM create_api_key('client')", &[]));
+        (tenant, key)
+    };
+    (database, bouncer, tenants.map(with_key))
+}
+
+fn begin_by_key(client: &mut Client, key: &str) {
+    client.batch_execute(&format!("BEGIN; SELECT authenticate_api_key('{key}')")).expect("authenticate");
+}
+
+#[test]
+fn a_key_binds_its_own_transaction_of_a_shared_server_session_and_no_other() {
+    let (database, bouncer, [(tenant, key), (other, other_key)]) = shared_by_clients("pool_key");
+    let mut clients = [bouncer.connect("client"), bouncer.connect("client")];
+    assert_eq!(backend(&mut clients[0]), backend(&mut clients[1]), "one server session serves both clients");
+    for end in ["COMMIT", "ROLLBACK", "SELECT 1 / 0; COMMIT"] {
+        for ((tenant, key), client) in [(tenant, &key), (other, &other_key)].into_iter().zip(&mut clients) {
+            assert_unbound(client);
+            begin_by_key(client, key);
+            client.batch_execute(&insert(tenant)).expect("insert");
+            assert!(bodies(client).iter().all(|body| *body == tenant.to_string()));
+            let _ = client.batch_execute(end);
+            client.batch_execute("ROLLBACK").expect("end the transaction");
+            assert_unbound(client);
+        }
+    }
+    let [first, second] = &mut clients;
+    let refused = format!("BEGIN; SELECT authenticate_api_key('{key}'); SELECT authenticate_api_key('{other_key}')");
+    fails(first.batch_execute(&refused), "55000");
+    first.batch_execute("ROLLBACK").expect("roll back");
+    assert_unbound(second);
+    // Outside a transaction block it binds nothing that lasts.
+    text(first, &format!("SELECT tenant_id FROM authenticate_api_key('{key}')"));
+    assert_unbound(second);
+    assert_unbound(first);
+    assert_left(&database, &[tenant, other]);
+}
+
+#[test]
+fn a_client_that_vanishes_after_presenting_its_key_leaves_nothing_to_the_next() {
+    let (database, bouncer, [(tenant, key), (other, other_key)]) = shared_by_clients("pool_key_vanish");
+    let authenticate = format!("BEGIN; SELECT authenticate_api_key('{key}'); {}", insert(tenant));
+    let mut next = bouncer.connect("client");
+    for moment in 0..6 {
+        let mut wire = Wire::connect(&bouncer, "client", &[]).expect("connect");
+        match moment % 3 {
+            0 => wire.run(&authenticate),
+            1 => wire.send(&authenticate),
+            _ => {
+                wire.run(&authenticate);
+                wire.send_half("COMMIT");
+            }
+        }
+        drop(wire);
+        assert_unbound(&mut next);
+    }
+    begin_by_key(&mut next, &other_key);
+    next.batch_execute(&format!("{}; COMMIT", insert(other))).expect("write");
+    assert_left(&database, &[other]);
+}
+
+/// What a hostile client may do to the session that the next tenant is served by: at worst its statements fail.
+#[test]
+fn nothing_that_a_client_leaves_in_the_server_session_turns_the_next_one_to_its_tenant() {
+    let (database, bouncer, [(tenant, key), (other, other_key)]) = shared_by_clients("pool_key_trap");
+    let mut hostile = bouncer.connect("client");
+    let mut victim = bouncer.connect("client");
+    begin_by_key(&mut victim, &other_key);
+    victim.batch_execute(&format!("{}; COMMIT", insert(other))).expect("write");
+    for trap in [
+        "PREPARE reading AS SELECT body FROM notes".to_owned(),
+        format!("PREPARE reading AS SELECT body FROM authenticate_api_key('{key}'), notes"),
+        format!("PREPARE reading AS INSERT INTO notes (body) VALUES ('{tenant}') RETURNING body"),
+        "SET search_path = tenancy, pg_catalog, public".to_owned(),
+        "SET row_security = off".to_owned(),
+        "SET plan_cache_mode = force_generic_plan".to_owned(),
+        "SET default_transaction_read_only = on".to_owned(),
+        "SET default_transaction_isolation = serializable".to_owned(),
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY".to_owned(),
+        "SET ROLE client".to_owned(),
+        "SET session_authorization = client".to_owned(),
+        "SET my.key = 'trap'".to_owned(),
+        "SELECT pg_advisory_lock(1)".to_owned(),
+        "DECLARE held CURSOR WITH HOLD FOR SELECT current_tenant_or_null()".to_owned(),
+        "LISTEN notes".to_owned(),
+    ] {
+        begin_by_key(&mut hostile, &key);
+        let _ = hostile.batch_execute(&trap);
+        hostile.batch_execute("COMMIT").expect("end the transaction");
+        let told = |client: &mut Client, statement: &str| match client.simple_query(statement) {
+            Ok(answer) => format!("{answer:?}"),
+            Err(error) => format!("{error:?}"),
+        };
+        for statement in ["SELECT body FROM notes", "EXECUTE reading", "FETCH ALL held"] {
+            begin_by_key(&mut victim, &other_key);
+            assert_eq!(text(&mut victim, "SELECT current_tenant()"), other.to_string(), "{trap}");
+            assert!(!told(&mut victim, statement).contains(&tenant.to_string()) || trap.contains("INSERT"), "{trap}");
+            let _ = victim.batch_execute("SELECT current_tenant()");
+            victim.batch_execute("ROLLBACK").expect("end the transaction");
+            begin_by_key(&mut hostile, &key);
+            let seen = told(&mut hostile, statement);
+            assert!(!seen.contains(&other.to_string()), "{trap}: {seen}");
+            hostile.batch_execute("ROLLBACK").expect("end the transaction");
+        }
+        hostile.batch_execute("DISCARD ALL").expect("tidy up");
+    }
+    assert_left(&database, &[other]);
 }

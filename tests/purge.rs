@@ -1,6 +1,7 @@
 //! The end of a tenant: `purge_tenant` removes its rows from every protected table and nothing else, whatever the
 //! tables' owners have put in the way.
 
+use crate::access::fixtures;
 use harness::{
     Client, Cluster, Database, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, protected_table, rows,
     simple, tenant, tenants, wait_until,
@@ -317,6 +318,140 @@ fn a_purge_touches_no_unprotected_table() {
     delete(&mut database.connect("operator"), ids[0]);
     purge(&mut database.connect("admin"), ids[0]).expect("purge");
     assert_eq!(count(&mut superuser, "plain"), 1);
+}
+
+/// The people and credentials of a tenant: `shared` belongs to other tenants, too; `home` to this one alone.
+struct People {
+    home: Uuid,
+    keys: Vec<String>,
+    token: String,
+    invitation: String,
+}
+
+/// Gives a tenant people and credentials of every kind, each of them named after `mark`.
+fn people(database: &Database, tenant: Uuid, shared: Uuid, mark: &str) -> People {
+    let mut app = database.connect("app");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    let create = "SELECT create_user($1 || '@home.example', $1, $1 || '-external', $2)";
+    let home: Uuid = one(&mut transaction, create, &[&mark, &tenant]);
+    for (user, role) in [(home, "admin"), (shared, "owner")] {
+        one::<Uuid>(&mut transaction, "SELECT add_member($1, $2)", &[&user, &role]);
+    }
+    let mut keys = Vec::new();
+    for user in [Some(home), Some(shared), None] {
+        let made = rows(&mut transaction, "SELECT * FROM create_api_key($1, '{*}', NULL, $2)", &[&mark, &user]);
+        let key = fixtures::ApiKey::from(&made[0]);
+        let made = rows(&mut transaction, "SELECT * FROM rotate_api_key($1, '1 hour')", &[&key.id]);
+        keys.extend([key.text, fixtures::ApiKey::from(&made[0]).text]);
+    }
+    let token = one(&mut transaction, "SELECT issue_jwt($1)", &[&home]);
+    let invite = "SELECT * FROM create_invitation($1 || $2, 'viewer', metadata => jsonb_build_object('note', $1))";
+    let revoked = &rows(&mut transaction, invite, &[&mark, &"-revoked@away.example"])[0];
+    one::<bool>(&mut transaction, "SELECT revoke_invitation($1)", &[&fixtures::Invitation::from(revoked).id]);
+    let open = fixtures::Invitation::from(&rows(&mut transaction, invite, &[&mark, &"@away.example"])[0]);
+    transaction.commit().expect("commit");
+    let people = People { home, keys, token, invitation: open.token };
+    let mut client = database.connect("client");
+    for key in &people.keys {
+        assert_eq!(verified(&mut client, key), Some(tenant), "each key is in use");
+    }
+    people
+}
+
+/// The tenant that a key is verified for.
+fn verified(client: &mut Client, key: &str) -> Option<Uuid> {
+    harness::optional(client, "SELECT tenant_id FROM verify_api_key($1)", &[&key])
+}
+
+/// What is kept of everyone's people and credentials but the tenant's.
+fn other_people(superuser: &mut Client, tenant: Uuid) -> Vec<Vec<Option<String>>> {
+    simple(
+        superuser,
+        &format!(
+            "SELECT u::text FROM tenancy.users u WHERE tenant_id IS DISTINCT FROM '{tenant}' ORDER BY 1;
+             SELECT m::text FROM tenancy.memberships m WHERE tenant_id <> '{tenant}' ORDER BY 1;
+             SELECT i::text FROM tenancy.stored_invitations i WHERE tenant_id <> '{tenant}' ORDER BY 1;
+             SELECT k::text, u::text FROM tenancy.stored_api_keys k JOIN tenancy.api_key_usage u ON u.key_id = k.id
+                 WHERE tenant_id <> '{tenant}' ORDER BY 1;
+             SELECT to_jsonb(a) FROM tenancy.audit_log a WHERE tenant_id IS DISTINCT FROM '{tenant}' AND action NOT LIKE 'tenant.%' ORDER BY id;
+             TABLE tenancy.stored_jwt_keys; TABLE tenancy.added_roles"
+        ),
+    )
+}
+
+#[test]
+fn a_purge_removes_the_tenants_people_and_credentials_and_nobody_elses() {
+    let database = Database::new("people");
+    let mut operator = database.connect("operator");
+    let mut admin = database.connect("admin");
+    let mut app = database.connect("app");
+    let mut client = database.connect("client");
+    let mut superuser = database.superuser();
+    fixtures::signing_key(&mut admin, "k1");
+    let ids = tenants(&mut operator, 2);
+    let shared: Uuid = one(&mut app, "SELECT create_user('shared@example.com', 'Shared')", &[]);
+    let purged = people(&database, ids[0], shared, "zebra");
+    let kept = people(&database, ids[1], shared, "lion");
+    let before = other_people(&mut superuser, ids[0]);
+    let everything = crate::audit::everything(&mut superuser);
+    for mark in ["zebra@home.example", "zebra@away.example", "zebra-revoked@away.example", "zebra-external"] {
+        assert!(everything.contains(mark), "{mark} is there before");
+    }
+    delete(&mut operator, ids[0]);
+    purge(&mut admin, ids[0]).expect("purge");
+    assert_eq!(other_people(&mut superuser, ids[0]), before);
+    let left = crate::audit::everything(&mut superuser);
+    for mark in ["zebra", &purged.home.to_string()] {
+        let left: Vec<&str> = left.lines().filter(|line| line.contains(mark)).collect();
+        assert_eq!(left, [""; 0], "what is left of {mark}");
+    }
+    for key in purged.keys.iter().map(String::as_str) {
+        assert_eq!(verified(&mut client, key), None);
+        fails(client.query("SELECT authenticate_api_key($1)", &[&key]), "28000");
+    }
+    fails(client.query("SELECT authenticate_jwt($1)", &[&purged.token]), "28000");
+    fails(client.query("SELECT accept_invitation($1, $2)", &[&purged.invitation, &shared]), "28000");
+    assert_eq!(
+        count(&mut superuser, "tenancy.api_key_usage WHERE key_id NOT IN (SELECT id FROM tenancy.stored_api_keys)"),
+        0
+    );
+    // The other tenant goes on, its shared owner included.
+    for key in &kept.keys {
+        assert_eq!(verified(&mut client, key), Some(ids[1]));
+    }
+    let mut transaction = client.transaction().expect("begin");
+    assert_eq!(one::<Uuid>(&mut transaction, "SELECT tenant_id FROM authenticate_jwt($1)", &[&kept.token]), ids[1]);
+    transaction.commit().expect("commit");
+    let guest = fixtures::user(&mut app);
+    assert_eq!(one::<Uuid>(&mut client, "SELECT accept_invitation($1, $2)", &[&kept.invitation, &guest]), ids[1]);
+    let of_shared = rows(&mut app, "SELECT tenant_id FROM user_tenants($1)", &[&shared]);
+    assert_eq!(of_shared.iter().map(|row| row.get(0)).collect::<Vec<Uuid>>(), [ids[1]]);
+    // Addresses and external ids of the purged tenant's own users are free again, also for users of many tenants.
+    one::<Uuid>(&mut app, "SELECT create_user('zebra@home.example', external_id => 'zebra-external')", &[]);
+}
+
+/// People go in the last transaction, with the registry row: a purge that stops before keeps them, and a restored tenant has them.
+#[test]
+fn a_deleted_tenant_keeps_its_people_until_it_is_purged() {
+    let database = Database::new("people_kept");
+    let mut operator = database.connect("operator");
+    fixtures::signing_key(&mut database.connect("admin"), "k1");
+    let id = tenant(&mut operator);
+    let shared = fixtures::user(&mut database.connect("app"));
+    let people = people(&database, id, shared, "zebra");
+    let mut client = database.connect("client");
+    delete(&mut operator, id);
+    for key in &people.keys {
+        assert_eq!(verified(&mut client, key), None, "not while it is deleted");
+    }
+    fails(client.query("SELECT authenticate_jwt($1)", &[&people.token]), "28000");
+    fails(client.query("SELECT accept_invitation($1, $2)", &[&people.invitation, &shared]), "28000");
+    operator.execute("SELECT restore_tenant($1)", &[&id]).expect("restore");
+    for key in &people.keys {
+        assert_eq!(verified(&mut client, key), Some(id));
+    }
+    assert_eq!(count(&mut operator, &format!("tenancy.members WHERE tenant_id = '{id}'")), 2);
 }
 
 // ---------------------------------------------------------------------------------------------- who, when and how

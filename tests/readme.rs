@@ -2,9 +2,11 @@
 //! COMMENT of each function works.
 
 use harness::postgres::error::DbError;
+use harness::postgres::types::ToSql;
 use harness::postgres::{NoTls, SimpleQueryMessage};
 use harness::{
-    Client, Cluster, Database, Options, PgBouncer, PoolOptions, ROLES, Server, fails, protected_table, rows, tenant,
+    Client, Cluster, Database, Options, PgBouncer, PoolOptions, ROLES, Server, Uuid, bind, fails, one, protected_table,
+    rows, tenant,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -108,22 +110,38 @@ fn blocks() -> Vec<Block> {
     fences("sql").iter().map(|lines| parse(lines)).collect()
 }
 
+/// What stands for `$1`: the last value returned in each column, and the document that an identity provider would publish.
+type Known = BTreeMap<String, String>;
+
+const JWKS: &str = r#"{"keys": [{"kty": "RSA", "use": "sig", "kid": "provider-1", "alg": "RS256", "e": "AQAB", "n": "pOKFusF83Hfwg6WCA_MdQ_AIep_zRoFByHPDHdowhOGypEwaOPRUC6m7xAH4d7eOMYK_cWd2yx60Rauj8AKP3klyjrRmP7yX_66nUZk36gh0lmDqTpIx7ztqng4ci8KO1vYMMnRO5GeOHmRMHVvKTK8_9sKD6sT3qGSgm_17H4ufdrUzhduPXLXz-eVJVo7u8LrugF3eWMnbkIX1y2SCtuXJH4wP1j8NjyALTvCPS_h2yzaCDLDdeJAh96tpwLezumwsn38MIliThnl1kgii_TrREmVzcwz2DgPmGYYr_iX0wpUp5mk0y9V1QUS3jzCqbZwFaokWglYnyHBiGOU2hw"}]}"#;
+
+/// The statement with its parameter in place, which a comment names: `-- $1: token`.
+fn with_parameter(sql: &str, known: &Known) -> String {
+    let Some((code, name)) = sql.split_once("-- $1: ") else { return sql.to_owned() };
+    let name = name.split_whitespace().next().unwrap_or(name);
+    let value = known.get(name).unwrap_or_else(|| panic!("README.md: nothing has returned {name}: {sql}"));
+    code.replace("$1", &format!("'{value}'"))
+}
+
 /// Runs a statement; its rows as README.md writes them.
-fn attempt(client: &mut Client, step: &Step) -> Result<Vec<String>, harness::postgres::Error> {
+fn attempt(client: &mut Client, step: &Step, known: &mut Known) -> Result<Vec<String>, harness::postgres::Error> {
     if let Some(data) = &step.data {
         let mut copy = client.copy_in(&step.sql)?;
         copy.write_all(data.as_bytes()).expect("send the lines of COPY");
         copy.finish()?;
         return Ok(Vec::new());
     }
+    let sql = with_parameter(&step.sql, known);
     let as_line = |message| match message {
         SimpleQueryMessage::Row(row) => {
             let values: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("")).collect();
+            let named = row.columns().iter().zip(&values).map(|(column, value)| (column.name(), *value));
+            known.extend(named.map(|(column, value)| (column.to_owned(), value.to_owned())));
             Some(values.join(" | "))
         }
         _ => None,
     };
-    Ok(client.simple_query(&step.sql)?.into_iter().filter_map(as_line).collect())
+    Ok(client.simple_query(&sql)?.into_iter().filter_map(as_line).collect())
 }
 
 fn as_readme_writes(fault: &DbError) -> String {
@@ -131,8 +149,8 @@ fn as_readme_writes(fault: &DbError) -> String {
 }
 
 /// What is wrong with a step, if anything.
-fn disagreement(client: &mut Client, step: &Step) -> Option<String> {
-    let outcome = attempt(client, step);
+fn disagreement(client: &mut Client, step: &Step, known: &mut Known) -> Option<String> {
+    let outcome = attempt(client, step, known);
     let got = outcome.as_ref().err().map(|error| match error.as_db_error() {
         Some(fault) => as_readme_writes(fault),
         None => error.to_string(),
@@ -156,10 +174,11 @@ fn open(server: &Server, role: &str) -> Client {
 fn run_readme(cluster: &Cluster) -> Vec<String> {
     cluster.server().superuser().batch_execute("CREATE DATABASE shop").expect("create the database shop");
     let mut wrong = Vec::new();
+    let mut known = Known::from([("jwks".to_owned(), JWKS.to_owned())]);
     for block in blocks() {
         let mut client = open(cluster.server(), &block.role);
         for step in &block.steps {
-            let found = disagreement(&mut client, step);
+            let found = disagreement(&mut client, step, &mut known);
             wrong.extend(found.map(|found| format!("README.md:{}: {found}", step.line)));
         }
     }
@@ -349,6 +368,10 @@ fn the_readme_states_who_reads_which_relation() {
     let documented = rows_with_levels();
     for row in rows(&mut database.superuser(), RELATIONS, &[&role_names()]) {
         let (name, readers): (String, Vec<String>) = (row.get("name"), row.get("readers"));
+        if readers.is_empty() {
+            assert!(README.contains(&format!("`{name}`")), "README.md does not have {name}");
+            continue;
+        }
         let level = documented.get(name.as_str()).unwrap_or_else(|| panic!("README.md does not have {name}"));
         assert_eq!(holders(level), readers.into_iter().collect(), "{name}: README.md says {level}");
     }
@@ -376,59 +399,109 @@ fn every_comment_states_who_may_call_the_function() {
 /// The tenant whose id the examples use.
 const EXAMPLE_TENANT: &str = "8e3f5a60-0000-4000-8000-000000000001";
 
-/// What the examples take for granted.
-fn prepare(database: &Database) {
-    database
-        .superuser()
-        .batch_execute(
-            "CREATE ROLE backend;
-            CREATE SCHEMA reports;
-            CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
-        )
-        .expect("create a role and a function");
-    database.connect("owner").batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY)").expect("create a table");
-    let tenants = format!(
-        "SELECT create_plan('pro'), create_tenant('Acme', slug => 'acme'), create_tenant('Example', id => '{EXAMPLE_TENANT}')"
-    );
-    database.connect("operator").batch_execute(&tenants).expect("create tenants");
+/// What the examples take for granted: Ada, no member of the tenant yet, and credentials of its owner to be passed as parameters.
+struct Granted {
+    api_key: String,
+    token: String,
+    invitation: String,
+    invited: Uuid,
 }
 
-/// The state that an example needs in order to do something.
-fn before(function: &str) -> &'static str {
-    match function {
-        "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))",
-        "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))",
-        "revoke_access" => "SELECT grant_access('backend', 'app')",
-        "unprotect_table" => "SELECT protect_table('public.orders')",
-        "disallow_definer" => "SELECT allow_definer('reports.totals()', 'an example')",
-        "purge_tenant" => "SELECT delete_tenant('8e3f5a60-0000-4000-8000-000000000001')",
-        "purge_expired_tenants" => "SELECT delete_tenant(find_tenant('acme'), '0')",
-        _ => "",
+impl Granted {
+    fn prepare(database: &Database) -> Granted {
+        database
+            .superuser()
+            .batch_execute(
+                "CREATE ROLE backend;
+                CREATE SCHEMA reports;
+                CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
+            )
+            .expect("create a role and a function");
+        database.connect("owner").batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY)").expect("create a table");
+        database.connect("admin").batch_execute("SELECT add_jwt_key('2026-10', 'HS256')").expect("add a key");
+        let mut app = database.connect("app");
+        let [owner, invited, _] = ["owner", "invited", "ada"]
+            .map(|name| -> Uuid { one(&mut app, "SELECT create_user($1 || '@example.com')", &[&name]) });
+        let tenants = format!(
+            "SELECT create_plan('pro'), create_tenant('Acme', slug => 'acme'),
+                create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
+        );
+        database.connect("operator").batch_execute(&tenants).expect("create tenants");
+        let mut transaction = app.transaction().expect("begin");
+        bind(&mut transaction, EXAMPLE_TENANT.parse().expect("a uuid"));
+        let mut make = |sql: &str| one(&mut transaction, sql, &[]);
+        let granted = Granted {
+            api_key: make(&format!("SELECT api_key FROM create_api_key('all', '{{*}}', user_id => '{owner}')")),
+            token: make(&format!("SELECT issue_jwt('{owner}')")),
+            invitation: make("SELECT token FROM create_invitation('invited@example.com')"),
+            invited,
+        };
+        transaction.commit().expect("commit");
+        granted
     }
-}
 
-/// Runs an example as a role of its level: in a transaction that is rolled back, bound to a tenant where everyone may call the
-/// function; but by itself when it is a CALL or has a transaction of its own.
-fn run_example(
-    database: &Database,
-    function: &str,
-    level: &str,
-    example: &str,
-) -> Result<(), harness::postgres::Error> {
-    let level = level.split([',', ' ']).next().unwrap_or(level);
-    let mut client = database.connect(if level == "public" { "app" } else { level });
-    if example.starts_with("CALL") || example.starts_with("BEGIN") {
-        client.batch_execute(before(function))?;
-        // The comment leaves out what the transaction is for.
-        return client.batch_execute(&example.replace("...", "SELECT current_tenant();"));
+    /// What stands for `$1` and so on in an example.
+    fn parameters(&self, function: &str) -> Vec<&(dyn ToSql + Sync)> {
+        match function {
+            "verify_api_key" | "authenticate_api_key" => vec![&self.api_key],
+            "authenticate_jwt" => vec![&self.token],
+            "accept_invitation" => vec![&self.invitation, &self.invited],
+            _ => Vec::new(),
+        }
     }
-    let mut transaction = client.transaction()?;
-    transaction.batch_execute(before(function))?;
-    if level == "public" {
-        transaction.batch_execute(&format!("SELECT set_tenant('{EXAMPLE_TENANT}')"))?;
+
+    /// The statements that bring about what an example of the function needs in order to do something.
+    fn before(&self, function: &str) -> String {
+        let bound = format!("SELECT set_tenant('{EXAMPLE_TENANT}');");
+        let member = format!("{bound} SELECT add_member(find_user('ada@example.com'))");
+        match function {
+            "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),
+            "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))".to_owned(),
+            "revoke_access" => "SELECT grant_access('backend', 'app')".to_owned(),
+            "unprotect_table" => "SELECT protect_table('public.orders')".to_owned(),
+            "disallow_definer" => "SELECT allow_definer('reports.totals()', 'an example')".to_owned(),
+            "purge_tenant" => format!("SELECT delete_tenant('{EXAMPLE_TENANT}')"),
+            "purge_expired_tenants" => "SELECT delete_tenant(find_tenant('acme'), '0')".to_owned(),
+            "remove_role" => "SELECT add_role('manager', 70)".to_owned(),
+            "remove_jwt_key" => "SELECT add_jwt_key('2026-11', 'HS256')".to_owned(),
+            "create_user" => {
+                "SELECT update_user(find_user('ada@example.com'), email => 'other@example.com')".to_owned()
+            }
+            "add_member" | "create_invitation" | "create_api_key" => bound,
+            "change_role" | "remove_member" | "issue_jwt" => member,
+            "revoke_invitation" => format!("{bound} SELECT create_invitation('bob@example.com')"),
+            "rotate_api_key" | "revoke_api_key" => format!("{bound} SELECT create_api_key('ci')"),
+            "has_role" | "require_role" | "has_scope" | "require_scope" => {
+                format!("SELECT authenticate_api_key('{}')", self.api_key)
+            }
+            _ => String::new(),
+        }
     }
-    transaction.batch_execute(example)?;
-    transaction.rollback()
+
+    /// Runs an example as a role of its level: in a transaction that is rolled back, bound to a tenant where everyone may call the
+    /// function; but by itself when it is a CALL or has a transaction of its own.
+    fn run_example(
+        &self,
+        database: &Database,
+        function: &str,
+        level: &str,
+        example: &str,
+    ) -> Result<(), harness::postgres::Error> {
+        let level = level.split([',', ' ']).next().unwrap_or(level);
+        let mut client = database.connect(if level == "public" { "app" } else { level });
+        if example.starts_with("CALL") || example.starts_with("BEGIN") {
+            client.batch_execute(&self.before(function))?;
+            // The comment leaves out what the transaction is for.
+            return client.batch_execute(&example.replace("...", "SELECT current_tenant();"));
+        }
+        let mut transaction = client.transaction()?;
+        transaction.batch_execute(&self.before(function))?;
+        if level == "public" {
+            transaction.batch_execute(&format!("SELECT set_tenant('{EXAMPLE_TENANT}')"))?;
+        }
+        transaction.query(example, &self.parameters(function))?;
+        transaction.rollback()
+    }
 }
 
 #[test]
@@ -436,7 +509,7 @@ fn the_example_in_every_comment_runs() {
     // A server of its own, because the examples name a role.
     let cluster = Cluster::start(Options::new());
     let database = cluster.database("examples");
-    prepare(&database);
+    let granted = Granted::prepare(&database);
     let mut functions = functions(&mut database.superuser());
     // Those that end transactions, and so leave something behind, come last.
     functions.sort_by_key(|function| function.comment.contains("Example: CALL"));
@@ -444,7 +517,7 @@ fn the_example_in_every_comment_runs() {
     for Function { name, comment, .. } in &functions {
         match (comment.split_once("Example: "), stated_level(comment)) {
             (Some((_, example)), Some(level)) => {
-                let outcome = run_example(&database, name, level, example);
+                let outcome = granted.run_example(&database, name, level, example);
                 wrong.extend(outcome.err().map(|error| format!("{name}: {example}: {error:?}")));
             }
             // Called by policies, triggers and views only.

@@ -2,8 +2,16 @@
 
 #[path = "crash.rs"]
 mod crash;
+#[path = "access/key_fuzz.rs"]
+mod key_fuzz;
+#[path = "access/storm.rs"]
+mod people;
+#[path = "access/jwt/specimens.rs"]
+mod specimens;
 #[path = "pooling/storm.rs"]
 mod storm;
+#[path = "access/jwt/fuzz.rs"]
+mod token_fuzz;
 #[path = "pooling/wire.rs"]
 mod wire;
 
@@ -26,6 +34,13 @@ fn tenants_over_few_server_sessions_never_mix_though_thousands_of_clients_vanish
     let outcome = storm::run(&storm);
     assert_eq!(outcome.transactions_by_session.values().sum::<usize>(), TRANSACTIONS);
     assert!(outcome.switches > TRANSACTIONS / 4, "the tenants took turns only {} times", outcome.switches);
+}
+
+/// Eight sessions add, promote, demote, remove, invite, delete and give keys to the same five people, at every isolation level.
+#[test]
+fn whatever_sessions_do_to_the_same_people_for_long_the_state_is_legal() {
+    let succeeded = people::run(8, 4_000);
+    assert!(succeeded.len() > 13, "too little happened: {succeeded:?}");
 }
 
 /// `kill -9` ten times in the middle of creates, changes, deletions, purges and writes.
@@ -60,4 +75,14 @@ fn a_hundred_thousand_tenants_are_ordinary() {
     database.connect("admin").batch_execute(&format!("CALL purge_tenant('{gone}', force => true)")).expect("purge");
     assert_eq!(count(&mut database.superuser(), &format!("notes WHERE tenant_id = '{gone}'")), 0);
     assert_eq!(count(&mut operator, "tenancy.tenants"), TENANTS - 1);
+}
+
+#[test]
+fn none_of_a_hundred_thousand_tokens_that_are_changed_at_random_is_believed() {
+    token_fuzz::survive(100_000);
+}
+
+#[test]
+fn a_hundred_thousand_damaged_keys_let_nobody_in() {
+    key_fuzz::run(100_000);
 }

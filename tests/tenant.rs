@@ -1,12 +1,14 @@
 //! The registry: creating and changing tenants, the states between which they move, and what a change of state
 //! means to the sessions that serve the tenant.
 
+use crate::access::fixtures;
 use harness::{
     Client, Cluster, Database, DbError, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, optional,
     protected_table, rows, simple, tenant, tenants, text, wait_for_lock, wait_until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Every state that a tenant can be in.
 const STATES: [&str; 7] = ["provisioning", "active", "read_only", "suspended", "moving", "cancelled", "deleted"];
@@ -281,6 +283,68 @@ fn nobody_below_a_superuser_writes_the_registry_past_its_functions() {
 }
 
 // ---------------------------------------------------------------------------------------------- names and slugs
+
+#[test]
+fn a_tenant_is_created_with_its_first_owner() {
+    let (database, mut operator) = operated("owner");
+    let mut app = database.connect("app");
+    let owner = fixtures::user(&mut app);
+    let create = "SELECT create_tenant($1, owner => $2)";
+    let both: Vec<Uuid> = ["One", "Two"].iter().map(|name| one(&mut operator, create, &[name, &owner])).collect();
+    for &id in &both {
+        assert_eq!(fixtures::role_of(&mut operator, id, owner).as_deref(), Some("owner"));
+        let principal = fixtures::attempt(&mut app, id, Some(owner), "SELECT role FROM current_principal()", &[]);
+        assert_eq!(principal.expect("bind")[0].get::<_, String>(0), "owner", "the owner may be bound at once");
+    }
+    assert_eq!(count(&mut operator, "tenancy.members"), 2);
+    let nobody: Option<Uuid> = None;
+    let id: Uuid = one(&mut operator, create, &[&"Three", &nobody]);
+    assert_eq!(count(&mut operator, &format!("tenancy.memberships WHERE tenant_id = '{id}'")), 0);
+}
+
+#[test]
+fn an_owner_who_cannot_be_one_leaves_no_tenant() {
+    let (database, mut operator) = operated("no_owner");
+    let mut app = database.connect("app");
+    let other = tenant(&mut operator);
+    let home: Uuid = one(&mut app, "SELECT create_user('home@example.com', tenant => $1)", &[&other]);
+    let gone = fixtures::user(&mut app);
+    assert!(one::<bool>(&mut operator, "SELECT delete_user($1)", &[&gone]));
+    let calls = [Uuid::new_v4(), Uuid::nil(), home, gone, other]
+        .map(|owner| format!("create_tenant('New', 'new', owner => '{owner}')"));
+    let calls: Vec<(&str, &str)> = calls.iter().map(|call| (call.as_str(), "P0002")).collect();
+    fixtures::all_fail(&database, "operator", None, &calls);
+    assert!(one::<bool>(&mut app, "SELECT slug_available('new')", &[]), "nor a slug");
+    // Nor does a good owner help a tenant that cannot be.
+    let owner = fixtures::user(&mut app);
+    let refused = [
+        (format!("create_tenant('New', 'www', owner => '{owner}')"), "22023"),
+        (format!("create_tenant('New', plan => 'none', owner => '{owner}')"), "P0002"),
+        (format!("create_tenant('New', id => '{other}', owner => '{owner}')"), "23505"),
+    ];
+    let refused: Vec<(&str, &str)> = refused.iter().map(|(call, code)| (call.as_str(), *code)).collect();
+    fixtures::all_fail(&database, "operator", None, &refused);
+}
+
+/// Whichever comes first: no tenant has an owner who does not exist.
+#[test]
+fn an_owner_who_is_deleted_meanwhile_owns_nothing() {
+    const CREATE: &str = "SELECT create_tenant('New', 'new', owner => $1)";
+    const DELETE: &str = "SELECT delete_user($1)";
+    let (database, mut operator) = operated("vanishing_owner");
+    let mut app = database.connect("app");
+    for (first, second, code, created) in [(DELETE, CREATE, "P0002", 0), (CREATE, DELETE, "55000", 1)] {
+        let owner = fixtures::user(&mut app);
+        let parameters: [&(dyn harness::postgres::types::ToSql + Sync); 1] = [&owner];
+        let [first, second] = [first, second].map(|sql| fixtures::Call::new(sql, &parameters).by("operator"));
+        fails(fixtures::behind(&database, first, second), code);
+        assert_eq!(count(&mut operator, "tenancy.tenants"), created);
+        assert_eq!(
+            count(&mut operator, &format!("tenancy.members WHERE user_id = '{owner}' AND role = 'owner'")),
+            created
+        );
+    }
+}
 
 #[test]
 fn a_slug_is_derived_from_the_name() {
@@ -1201,4 +1265,310 @@ fn an_unknown_tenant_is_never_bound() {
     assert_eq!(found, None);
     fails(app.query("SELECT set_tenant($1)", &[&Uuid::new_v4()]), "P0002");
     fails(app.query("SELECT set_tenant($1)", &[&Uuid::nil()]), "P0002");
+}
+
+// ---- states that backends remember --------------------------------------------------------------------------------------------
+
+/// A session of level app that binds one tenant again and again: it remembers the tenant's state.
+struct Binder {
+    session: Client,
+    id: Uuid,
+}
+
+impl Binder {
+    fn new(database: &Database, id: Uuid) -> Binder {
+        let mut binder = Binder { session: database.connect("app"), id };
+        binder.admits("the beginning");
+        binder
+    }
+
+    /// The SQLSTATE of a bind and a write now; 00000 when both succeed.
+    fn attempt(&mut self) -> String {
+        let id = self.id;
+        let attempt = format!("BEGIN; SELECT set_tenant('{id}'); INSERT INTO notes (body) VALUES ('bound'); COMMIT");
+        let code = fixtures::sqlstate(&self.session.batch_execute(&attempt));
+        self.session.batch_execute("ROLLBACK").expect("end");
+        code
+    }
+
+    /// Twice: what was read once is remembered.
+    #[track_caller]
+    fn admits(&mut self, after: &str) {
+        self.answers("00000", after);
+    }
+
+    #[track_caller]
+    fn answers(&mut self, code: &str, after: &str) {
+        for _ in 0..2 {
+            assert_eq!(self.attempt(), code, "after {after}");
+        }
+    }
+}
+
+/// A database with the protected table notes, two tenants, and a session that remembers the first.
+fn remembered(label: &str) -> (Database, Client, [Uuid; 2], Binder) {
+    let database = Database::new(label);
+    protected_table(&database);
+    let mut admin = database.connect("admin");
+    let both = [tenant(&mut admin), tenant(&mut admin)];
+    let binder = Binder::new(&database, both[0]);
+    (database, admin, both, binder)
+}
+
+#[test]
+fn a_session_that_remembers_a_tenant_hears_of_each_change() {
+    let (database, mut admin, [id, _], mut binder) = remembered("heard");
+    for (change, code) in [
+        ("suspend_tenant('TENANT')", "42501"),
+        ("suspend_tenant('TENANT', mode => 'read_only')", "25006"),
+        ("resume_tenant('TENANT')", "00000"),
+        ("cancel_tenant('TENANT')", "42501"),
+        ("restore_tenant('TENANT')", "00000"),
+        ("update_tenant('TENANT', name => 'Other')", "00000"),
+        ("suspend_tenant('TENANT', mode => 'read_only')", "25006"),
+        ("suspend_tenant('TENANT')", "42501"),
+        ("resume_tenant('TENANT')", "00000"),
+        ("delete_tenant('TENANT', '0')", "42501"),
+    ] {
+        let change = change.replace("TENANT", &id.to_string());
+        admin.batch_execute(&format!("SELECT {change}")).expect("change");
+        binder.answers(code, &change);
+    }
+    admin.batch_execute(&format!("CALL purge_tenant('{id}')")).expect("purge");
+    binder.answers("P0002", "the purge");
+    one::<Uuid>(&mut admin, "SELECT create_tenant('Again', id => $1)", &[&id]);
+    binder.admits("creating it again");
+    // Whoever changes the row, and however.
+    let mut superuser = database.superuser();
+    for (change, code) in [
+        ("SET session_replication_role = replica; UPDATE tenancy.tenants SET status = 'suspended'", "42501"),
+        ("UPDATE tenancy.tenants SET status = 'provisioning'", "55000"),
+        ("MERGE INTO tenancy.tenants USING (SELECT) x ON true WHEN MATCHED THEN UPDATE SET status = 'moving'", "55000"),
+        ("WITH x AS (UPDATE tenancy.tenants SET status = 'active' RETURNING 1) SELECT count(*) FROM x", "00000"),
+        ("CREATE TEMP TABLE kept AS TABLE tenancy.tenants; DELETE FROM tenancy.tenants", "P0002"),
+        ("INSERT INTO tenancy.tenants TABLE kept", "00000"),
+        ("TRUNCATE tenancy.tenants", "P0002"),
+        ("COPY tenancy.tenants FROM PROGRAM 'true'; INSERT INTO tenancy.tenants TABLE kept", "00000"),
+        ("VACUUM FULL tenancy.tenants", "00000"),
+        ("REINDEX TABLE CONCURRENTLY tenancy.tenants", "00000"),
+    ] {
+        for statement in change.split("; ") {
+            superuser.batch_execute(statement).expect(statement);
+        }
+        binder.answers(code, change);
+    }
+    superuser.batch_execute("DROP EXTENSION pg_tenancy CASCADE; CREATE EXTENSION pg_tenancy").expect("make anew");
+    superuser.batch_execute("SELECT grant_access('app', 'app')").expect("grant");
+    binder.answers("P0002", "creating the extension anew");
+}
+
+/// A data-only restore may leave the trigger enabled for ordinary sessions only (`ENABLE TRIGGER ALL`), and a DBA may disable it.
+#[test]
+fn where_changes_are_not_announced_no_state_is_remembered() {
+    let (database, _, _, mut binder) = remembered("unannounced");
+    let mut superuser = database.superuser();
+    superuser.batch_execute("SET session_replication_role = replica").expect("as logical replication applies changes");
+    for trigger in [
+        "ENABLE TRIGGER ALL",
+        "ENABLE TRIGGER announce_change",
+        "DISABLE TRIGGER announce_change",
+        "ENABLE REPLICA TRIGGER announce_change",
+        "DISABLE TRIGGER ALL",
+        "ENABLE ALWAYS TRIGGER announce_change",
+    ] {
+        superuser.batch_execute(&format!("ALTER TABLE tenancy.tenants {trigger}")).expect(trigger);
+        for (status, code) in [("active", "00000"), ("suspended", "42501"), ("active", "00000")] {
+            superuser.execute("UPDATE tenancy.tenants SET status = $1", &[&status]).expect("update");
+            binder.answers(code, trigger);
+        }
+    }
+    superuser.batch_execute("ALTER TABLE tenancy.tenants DISABLE TRIGGER announce_truncate").expect("disable");
+    binder.admits("DISABLE TRIGGER announce_truncate");
+    superuser.batch_execute("TRUNCATE tenancy.tenants").expect("truncate");
+    binder.answers("P0002", "an unannounced TRUNCATE");
+}
+
+#[test]
+fn what_is_undone_is_not_remembered() {
+    let (database, mut admin, [id, other], mut binder) = remembered("undone_states");
+    let bind = format!("SELECT set_tenant('{id}')");
+    let (suspend, resume) = (format!("SELECT suspend_tenant('{id}')"), format!("SELECT resume_tenant('{id}')"));
+    for _ in 0..2 {
+        admin.batch_execute(&format!("BEGIN; {bind}; SAVEPOINT s; {suspend}; SAVEPOINT t")).expect("suspend");
+        fails(admin.batch_execute(&bind), "42501");
+        admin.batch_execute("ROLLBACK TO t").expect("roll back");
+        fails(admin.batch_execute(&bind), "42501");
+        admin.batch_execute(&format!("ROLLBACK TO t; {resume}; {bind}; ROLLBACK TO t")).expect("resume");
+        fails(admin.batch_execute(&bind), "42501");
+        admin.batch_execute(&format!("ROLLBACK TO s; {bind}; COMMIT")).expect("what was before");
+        binder.admits("a rollback to a savepoint");
+        admin.batch_execute(&format!("BEGIN; {suspend}")).expect("suspend");
+        // A reader is not disturbed before that is committed.
+        as_tenant(&mut database.connect("app"), id, |tx| count(tx, "notes"));
+        admin.batch_execute(&format!("ROLLBACK; BEGIN; {bind}; COMMIT")).expect("roll back");
+        binder.admits("a rollback");
+        let caught = format!(
+            "DO $$ BEGIN
+                BEGIN PERFORM suspend_tenant('{id}');
+                    BEGIN PERFORM set_tenant('{id}'); ASSERT false; EXCEPTION WHEN insufficient_privilege THEN END;
+                    RAISE 'undo';
+                EXCEPTION WHEN raise_exception THEN END;
+                PERFORM set_tenant('{id}');
+            END $$"
+        );
+        admin.batch_execute(&caught).expect("an exception block");
+        binder.admits("an exception block");
+    }
+    // In one statement with the change.
+    fails(admin.batch_execute(&format!("SELECT set_tenant(suspend_tenant('{id}'))")), "42501");
+    binder.admits("a statement that failed");
+    admin.batch_execute(&format!("SELECT suspend_tenant('{id}')")).expect("suspend");
+    assert_eq!(text(&mut admin, &format!("SELECT set_tenant(resume_tenant('{id}'))")), id.to_string());
+    binder.admits("a statement that resumed and bound");
+    assert_eq!(text(&mut admin, &format!("SELECT set_tenant('{other}')")), other.to_string());
+}
+
+/// Nor is a row written for it.
+#[test]
+fn a_tenant_whose_creation_is_undone_is_not_remembered() {
+    let (database, _, [other, _], _) = remembered("undone_creation");
+    let mut superuser = database.superuser();
+    superuser.batch_execute("GRANT INSERT ON notes TO admin").expect("grant");
+    let mut admin = database.connect("admin");
+    let id = Uuid::new_v4();
+    let (create, bind) = (format!("SELECT create_tenant('New', id => '{id}')"), format!("SELECT set_tenant('{id}')"));
+    let write = format!("BEGIN; {bind}; INSERT INTO notes (body) VALUES ('orphan'); COMMIT");
+    for undone in [
+        format!("BEGIN; {create}; {bind}; ROLLBACK"),
+        format!("BEGIN; SAVEPOINT s; {create}; {bind}; SAVEPOINT t; ROLLBACK TO s; COMMIT"),
+        format!(
+            "BEGIN; SAVEPOINT s; {create}; SELECT suspend_tenant('{id}'); SELECT resume_tenant('{id}'); {bind}; ROLLBACK TO s; COMMIT"
+        ),
+        format!(
+            "DO $$ BEGIN PERFORM create_tenant('New', id => '{id}'); PERFORM set_tenant('{id}'); RAISE 'undo';
+             EXCEPTION WHEN raise_exception THEN END $$"
+        ),
+        format!("BEGIN; {create}; {bind}; PREPARE TRANSACTION 'gid_{id}'; ROLLBACK PREPARED 'gid_{id}'"),
+    ] {
+        for statement in undone.split_inclusive("; ").map(str::trim).filter(|_| !undone.starts_with("DO")) {
+            admin.batch_execute(statement).expect(statement);
+        }
+        if undone.starts_with("DO") {
+            admin.batch_execute(&undone).expect("an exception block");
+        }
+        assert_eq!(fixtures::sqlstate(&admin.batch_execute(&write)), "P0002", "{undone}");
+        admin.batch_execute("ROLLBACK").expect("end");
+        as_tenant(&mut admin, other, |tx| assert_eq!(one::<Uuid>(tx, "SELECT current_tenant()", &[]), other));
+    }
+    // While the transaction that creates it is still open, nobody else binds it.
+    admin.batch_execute(&format!("BEGIN; {create}; {bind}")).expect("create");
+    fails(database.connect("app").batch_execute(&bind), "P0002");
+    admin.batch_execute("COMMIT").expect("commit");
+    database.connect("app").batch_execute(&bind).expect("bind");
+    assert_eq!(count(&mut superuser, "notes WHERE body = 'orphan'"), 0);
+}
+
+#[test]
+fn a_prepared_change_of_state_counts_from_its_commit() {
+    let (database, mut admin, [id, _], _) = remembered("prepared_states");
+    let gid = format!("gid_{}", database.name());
+    let mut reader = database.connect("app");
+    let mut read = |tenant: Uuid| {
+        let read = format!("BEGIN; SELECT set_tenant('{tenant}'); SELECT count(*) FROM notes; COMMIT");
+        let code = fixtures::sqlstate(&reader.batch_execute(&read));
+        reader.batch_execute("ROLLBACK").expect("end");
+        code
+    };
+    let bind = format!("BEGIN; SELECT set_tenant('{id}'); COMMIT");
+    for (end, code) in [("ROLLBACK PREPARED", "00000"), ("COMMIT PREPARED", "42501")] {
+        let prepare = format!("BEGIN; SELECT suspend_tenant('{id}'); PREPARE TRANSACTION '{gid}'");
+        admin.batch_execute(&prepare).expect("prepare");
+        assert_eq!(read(id), "00000", "prepared, not committed");
+        admin.batch_execute(&bind).expect("nor in the session that prepared it");
+        database.superuser().batch_execute(&format!("{end} '{gid}'")).expect(end);
+        assert_eq!(read(id), code, "{end}");
+        assert_eq!(fixtures::sqlstate(&admin.batch_execute(&bind)), code, "{end}");
+        admin.batch_execute("ROLLBACK").expect("end");
+    }
+}
+
+/// A snapshot of long ago shows no state of long ago: whatever the isolation level, a bind is of now.
+#[test]
+fn an_old_snapshot_binds_no_suspended_tenant() {
+    let (database, mut admin, [id, _], _) = remembered("old_snapshots");
+    for level in ["REPEATABLE READ", "SERIALIZABLE", "REPEATABLE READ, READ ONLY"] {
+        let mut session = database.connect("app");
+        let bind = format!("SELECT set_tenant('{id}')");
+        session
+            .batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; {bind}; SELECT count(*) FROM notes"))
+            .expect("begin");
+        admin.batch_execute(&format!("SELECT suspend_tenant('{id}')")).expect("suspend");
+        fails(session.batch_execute(&bind), "42501");
+        session.batch_execute("ROLLBACK").expect("roll back");
+        session.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT 1")).expect("begin");
+        admin.batch_execute(&format!("SELECT resume_tenant('{id}')")).expect("resume");
+        session.batch_execute(&format!("{bind}; COMMIT")).expect("bind after all");
+    }
+}
+
+/// Ids that a backend would remember at one place do not stand for each other.
+#[test]
+fn tenants_with_like_ids_are_told_apart() {
+    let (database, mut admin, _, _) = remembered("like_ids");
+    let ids: Vec<Uuid> = (0..40_u128).map(|n| Uuid::from_u128(n << 100 | 0x4000_8000_0000_0000_00aa)).collect();
+    for id in &ids {
+        one::<Uuid>(&mut admin, "SELECT create_tenant('Like', id => $1)", &[id]);
+    }
+    for id in ids.iter().step_by(2) {
+        admin.execute("SELECT suspend_tenant($1)", &[id]).expect("suspend");
+    }
+    let mut app = database.connect("app");
+    for _ in 0..3 {
+        for (place, id) in ids.iter().enumerate() {
+            let bound = app.query("SELECT set_tenant($1)", &[id]);
+            assert_eq!(fixtures::sqlstate(&bound), if place % 2 == 0 { "42501" } else { "00000" }, "{id}");
+        }
+    }
+}
+
+/// From when a suspension is acknowledged until its end is asked for, no bind that begins succeeds, in any session.
+#[test]
+fn an_acknowledged_suspension_is_never_missed() {
+    const ROUNDS: usize = 150;
+    let (database, mut admin, [id, _], _) = remembered("never_missed");
+    // Odd while the tenant is known to be suspended.
+    let epoch = AtomicUsize::new(0);
+    let running = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..3)
+            .map(|_| {
+                let (epoch, running, mut app) = (&epoch, &running, database.connect("app"));
+                scope.spawn(move || {
+                    let bind = app.prepare("SELECT set_tenant($1)").expect("prepare");
+                    let (mut refused, mut admitted) = (0, 0);
+                    while running.load(Ordering::SeqCst) {
+                        let before = epoch.load(Ordering::SeqCst);
+                        let code = fixtures::sqlstate(&app.query(&bind, &[&id]));
+                        let during = epoch.load(Ordering::SeqCst) == before && before % 2 == 1;
+                        assert!(!during || code == "42501", "bound ({code}) while the tenant was suspended");
+                        refused += usize::from(during);
+                        admitted += usize::from(code == "00000");
+                    }
+                    (refused, admitted)
+                })
+            })
+            .collect();
+        for _ in 0..ROUNDS {
+            admin.execute("SELECT suspend_tenant($1)", &[&id]).expect("suspend");
+            epoch.fetch_add(1, Ordering::SeqCst);
+            one::<i32>(&mut admin, "SELECT 1", &[]);
+            epoch.fetch_add(1, Ordering::SeqCst);
+            admin.execute("SELECT resume_tenant($1)", &[&id]).expect("resume");
+        }
+        running.store(false, Ordering::SeqCst);
+        let counts: Vec<(usize, usize)> =
+            sessions.into_iter().map(|session| session.join().expect("a session")).collect();
+        let (refused, admitted) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+        assert!(refused > 10 && admitted > 10, "binds met both states: {counts:?}");
+    });
 }

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The demo: examples/agent_platform on a private, throwaway PostgreSQL server that goes on running afterwards.
+# The demo: an example on a private, throwaway PostgreSQL server that goes on running afterwards.
 #
 #   tools/demo.sh         builds the server anew, replacing a previous demo of the same user, and tells the story
 #   tools/demo.sh stop    stops the server and removes its directory
 #
-# PG names the PostgreSQL major version. The extension must have been packaged for it: make demo does that first.
+# EXAMPLE names the example, agent_platform or workspaces; PG the PostgreSQL major version, for which the extension must
+# have been packaged: make demo does that first.
 # Local users who did not start the demo cannot enter it: its socket lies in a private directory, and TCP asks
 # for a password and refuses the superuser.
 set -euo pipefail
@@ -15,8 +16,8 @@ PG=${PG:-$("$repo/tools/pg.sh" major)}
 export PG
 user=$(id -un)
 home=/tmp/pg_tenancy_demo.$user
-database=agent_platform
-readonly repo user home database
+example=${EXAMPLE:-agent_platform}
+readonly repo user home example
 
 # Settings of the caller's own servers must not reach this one.
 for variable in "${!PG@}"; do
@@ -106,7 +107,7 @@ start_server() {
 write_psql() {
     cat >"$home/psql" <<SH
 #!/bin/sh
-PGHOST=$home/run PGPORT=$port PGDATABASE=$database exec $bin/psql "\$@"
+PGHOST=$home/run PGPORT=$port PGDATABASE=$example exec $bin/psql "\$@"
 SH
     chmod 0755 "$home/psql"
 }
@@ -123,8 +124,8 @@ present() {
 }
 
 tell_story() {
-    "$home/psql" -X -q -U postgres -d postgres -v ON_ERROR_STOP=1 -c "CREATE DATABASE $database"
-    if ! "$home/psql" -X -q -U postgres -f "$repo/examples/agent_platform/run.sql" 2>&1 | tee "$home/story.log" | present; then
+    "$home/psql" -X -q -U postgres -d postgres -v ON_ERROR_STOP=1 -c "CREATE DATABASE $example"
+    if ! "$home/psql" -X -q -U postgres -f "$repo/examples/$example/run.sql" 2>&1 | tee "$home/story.log" | present; then
         fail "the story did not get to its end: $(grep -oE '^psql:[^:]+:[0-9]+: (ERROR|FATAL)' "$home/story.log" | tail -n 1) (all of it is in $home/story.log)"
     fi
 }
@@ -132,15 +133,12 @@ tell_story() {
 set_passwords() {
     password=$(head -c 18 /dev/urandom | base64 | tr '+/' '-_')
     "$home/psql" -X -q -U postgres -v ON_ERROR_STOP=1 -v "password=$password" <<'SQL'
-SELECT format('ALTER ROLE %I PASSWORD %L', rolname, :'password') FROM pg_roles WHERE rolname LIKE 'platform\_%' \gexec
+SELECT format('ALTER ROLE %I PASSWORD %L', rolname, :'password') FROM pg_roles WHERE rolcanlogin AND NOT rolsuper \gexec
 SQL
 }
 
-say_goodbye() {
+show_agent_platform() {
     cat <<TEXT
-
-== Try more: the server goes on running (PostgreSQL $PG, port $port)
-
   $home/psql -U platform_app        the backend: binds a tenant per transaction
   $home/psql -U platform_client     may not choose a tenant
   $home/psql -U platform_operator   runs the tenants' lifecycle
@@ -148,7 +146,7 @@ say_goodbye() {
   $home/psql -U platform_owner      owns the tables
   $home/psql -U postgres            the superuser
 
-  From a driver: postgresql://platform_app:$password@127.0.0.1:$port/$database
+  From a driver: postgresql://platform_app:$password@127.0.0.1:$port/$example
 
 As platform_app, read as Acme; then the same without the bind, or try to become somebody else:
   BEGIN; SELECT set_tenant_by_slug('acme'); SELECT status, count(*) FROM workflow_executions GROUP BY status; COMMIT;
@@ -162,9 +160,39 @@ As platform_owner: the tables' owner sees no tenant's rows either.
   SELECT count(*) FROM workflow_executions;
 As postgres: a superuser is told which role to create instead.
   BEGIN; SELECT set_tenant_by_slug('acme'); ROLLBACK;
-
-Stop the server and remove it: make demo-stop
 TEXT
+}
+
+show_workspaces() {
+    cat <<TEXT
+  $home/psql -U workspaces_app        the log-in service: checks passwords, issues tokens
+  $home/psql -U workspaces_client     the API server: needs a token or a key for each transaction
+  $home/psql -U workspaces_operator   makes workspaces
+  $home/psql -U workspaces_admin      protects tables, keeps the keys that sign tokens
+  $home/psql -U workspaces_owner      owns the tables
+  $home/psql -U postgres              the superuser
+
+  From a driver: postgresql://workspaces_client:$password@127.0.0.1:$port/$example
+
+As workspaces_app, log in as Ada, look where she may go, and take a token; log_in() with another password finds nobody:
+  SELECT log_in('ada@example.com', 'correct horse battery') AS ada \gset
+  SELECT * FROM user_tenants(:'ada');
+  BEGIN; SELECT set_tenant_by_slug('acme', :'ada'); SELECT issue_jwt(:'ada', scopes => '{*}') AS token \gset
+  COMMIT;
+In the same psql, become the API server; then the same without the token, or with a letter of it changed:
+  \connect - workspaces_client
+  BEGIN; SELECT * FROM authenticate_jwt(:'token'); SELECT * FROM tasks; COMMIT;
+  SELECT * FROM tasks;
+As workspaces_operator, see which credentials were refused and why, and who did what:
+  SELECT * FROM tenancy.failed_attempts;
+  SELECT at, principal, action, target FROM tenancy.audit_log ORDER BY at DESC LIMIT 20;
+TEXT
+}
+
+say_goodbye() {
+    printf '\n== Try more: the server goes on running (PostgreSQL %s, port %s)\n\n' "$PG" "$port"
+    "show_$example"
+    printf '\nStop the server and remove it: make demo-stop\n'
 }
 
 unfinished() {
@@ -172,6 +200,7 @@ unfinished() {
 }
 
 start_demo() {
+    declare -F "show_$example" >/dev/null || fail "there is no example $example: it is agent_platform or workspaces"
     check_home
     if [ -d "$home" ]; then
         stop_demo

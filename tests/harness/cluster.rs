@@ -1,6 +1,8 @@
 //! Throwaway PostgreSQL servers.
 
+use crate::asserts::one;
 use crate::database::{Database, Server, create_template};
+use crate::fixtures::wait_until;
 use crate::stage::{self, run};
 use crate::watcher;
 use std::fs::{self, File};
@@ -92,6 +94,21 @@ impl Cluster {
         cluster
     }
 
+    /// A streaming hot standby of this server, which listens on a port of its own; see [`Cluster::catch_up_with`].
+    pub fn standby(&self) -> Cluster {
+        let directory = watcher::new_directory("standby");
+        let mut backup = stage::server_command(stage::program("pg_basebackup"), &directory);
+        backup.arg("-h").arg(self.server.socket_directory()).arg("-p").arg(self.server.port().to_string());
+        backup.args(["--username=postgres", "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"]);
+        run(backup.args(["--no-sync", "--pgdata"]).arg(directory.join("data")));
+        let server = Server::new(&directory, stage::free_port());
+        let mut standby = Cluster { directory, server, postmaster: None, template: OnceLock::new() };
+        // It asks for more than it was given with the backup, and by default waits for seconds before it asks again.
+        standby.configure("wal_retrieve_retry_interval", "100ms");
+        standby.start_again();
+        standby
+    }
+
     /// A fresh database with the extension and the roles' levels, dropped with the value.
     #[track_caller]
     pub fn database(&self, label: &str) -> Database {
@@ -149,6 +166,14 @@ impl Cluster {
             assert!(Instant::now() < deadline, "backends survive SIGKILL");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until this standby has replayed all that has been committed on its primary.
+    pub fn catch_up_with(&self, primary: &Cluster) {
+        let committed: String = one(&mut primary.server.superuser(), "SELECT pg_current_wal_flush_lsn()::text", &[]);
+        let mut superuser = self.server.superuser();
+        const REPLAYED: &str = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        wait_until("the standby has caught up", || one(&mut superuser, REPLAYED, &[&committed]));
     }
 
     /// What the server has logged so far.
