@@ -21,6 +21,6 @@ CREATE POLICY visible_tenants ON tenancy.audit_log FOR SELECT
 CREATE POLICY no_tenant ON tenancy.audit_log FOR SELECT USING (tenant_id IS NULL AND (SELECT tenancy.sees_all_tenants()));
 
 COMMENT ON TABLE tenancy.audit_log IS
-    'Append-only: every change of a tenant, plan, protection or level, written in the transaction that made it. session_user_name logged in, outer_user_name is the role that called (after SET ROLE), principal the bound tenant and user. Level app sees the rows of its bound tenant, operator and admin all.';
+    'Append-only: every change of a tenant, plan, protection, level, user, member, role or credential, written in the transaction that made it. session_user_name logged in, outer_user_name is the role that called (after SET ROLE), principal the bound tenant, user and API key. Level app sees the rows of its bound tenant, operator and admin all.';
 COMMENT ON FUNCTION trim_audit_log(interval) IS
     'Deletes the rows of tenancy.audit_log that are older than the given age, and returns how many. Level admin. Example: SELECT trim_audit_log(''400 days'');';

@@ -1,7 +1,7 @@
 //! API keys: what they look like, what is stored of them, and whom they let in, for how long.
 
 use super::fixtures::{ApiKey, all_fail, api_key, attempt, bind_by_key, member, stored};
-use super::key_fuzz::{self, Numbers, with_checksum};
+use super::key_fuzz::{self, digits, random, with_checksum};
 use harness::postgres::IsolationLevel;
 use harness::{
     Client, Cluster, Database, GenericClient, Options, Transaction, Uuid, as_tenant, backend_pid, bind, count, fails,
@@ -1130,7 +1130,7 @@ fn refused_keys_are_counted_by_reason_also_when_the_transaction_rolls_back() {
             FROM tenancy.failed_attempts WHERE prefix = $1";
         assert!(one::<bool>(&mut monitor, LAST, &[&key.prefix]));
     }
-    let unknown = with_checksum(&format!("ptk_{}", Numbers::new().digits(43)));
+    let unknown = with_checksum(&format!("ptk_{}", digits(&mut random(), 43)));
     let before = attempts(&mut monitor, Some("ptk_"), "unknown");
     assert_refused(&mut client, &unknown);
     assert!(attempts(&mut monitor, Some("ptk_"), "unknown") >= before + 2);
@@ -1153,8 +1153,9 @@ fn made_up_keys_do_not_crowd_out_the_counters_of_genuine_ones() {
     let database = cluster.database("key_crowd");
     let tenant = tenant(&mut database.connect("operator"));
     let (mut app, mut client) = (database.connect("app"), database.connect("client"));
-    let mut numbers = Numbers::new();
-    let mut made_up = |prefix: usize| with_checksum(&format!("{}_{}", numbers.digits(prefix), numbers.digits(43)));
+    let mut random = random();
+    let mut made_up =
+        |prefix: usize| with_checksum(&format!("{}_{}", digits(&mut random, prefix), digits(&mut random, 43)));
     let keys: Vec<String> = (0..6000).map(|number| made_up(3 + number % 11)).collect();
     let found = one::<i64>(&mut client, "SELECT count(*) FROM unnest($1::text[]) k, verify_api_key(k)", &[&keys]);
     assert_eq!(found, 0);
@@ -1183,7 +1184,7 @@ fn a_key_is_verified_in_every_place_of_a_statement() {
         )
         .expect("create");
     // Short, compressed and out of line.
-    let (megabyte, noise) = ("ptk_".repeat(250_000), Numbers::new().digits(100_000));
+    let (megabyte, noise) = ("ptk_".repeat(250_000), digits(&mut random(), 100_000));
     for value in [&key.text, &megabyte, &noise] {
         let short = value.chars().take(80).collect::<String>();
         superuser

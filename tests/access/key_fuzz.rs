@@ -1,6 +1,6 @@
 //! Keys that someone made up or damaged. The soak test runs the same for longer.
 
-use harness::{Client, Database, Uuid, as_tenant, one, rows, tenant};
+use harness::{Client, Database, Random, Uuid, as_tenant, one, rows, tenant};
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// What is sent in one statement.
@@ -39,45 +39,33 @@ pub fn with_checksum(text: &str) -> String {
     format!("{text}{}", String::from_utf8_lossy(&digits))
 }
 
-/// The same numbers in every run: a xorshift generator.
-pub struct Numbers(u64);
+/// Numbers at random, the same in every run.
+pub fn random() -> Random {
+    Random::new(0x9e37_79b9_7f4a_7c15)
+}
 
-impl Numbers {
-    pub fn new() -> Numbers {
-        Numbers(0x9e37_79b9_7f4a_7c15)
-    }
+fn digit(random: &mut Random) -> char {
+    char::from(*random.one_of(DIGITS))
+}
 
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % end
-    }
-
-    fn digit(&mut self) -> char {
-        char::from(DIGITS[self.below(DIGITS.len())])
-    }
-
-    /// A string of letters and digits.
-    pub fn digits(&mut self, length: usize) -> String {
-        (0..length).map(|_| self.digit()).collect()
-    }
+/// A string of letters and digits.
+pub fn digits(random: &mut Random, length: usize) -> String {
+    (0..length).map(|_| digit(random)).collect()
 }
 
 /// Damages a key, in one of the ways in which people, programs and attackers do.
-fn mutate(key: &str, numbers: &mut Numbers) -> String {
+fn mutate(key: &str, random: &mut Random) -> String {
     const NOISE: [&str; 12] = [" ", "\n", "'", "%", "\\", "--", "\u{0}", "_", "é", "K", "\u{202e}", "𝟙"];
     let underscore = key.find('_').expect("a prefix");
     let (body, _) = key.split_at(key.len() - 6);
-    let place = numbers.below(key.len());
-    let noise = NOISE[numbers.below(NOISE.len())].replace('\u{0}', "\u{1}");
-    match numbers.below(14) {
+    let place = random.below(key.len());
+    let noise = NOISE[random.below(NOISE.len())].replace('\u{0}', "\u{1}");
+    match random.below(14) {
         0 => key[..place].to_owned(),
         1 => key[place + 1..].to_owned(),
         2 => format!("{}{}", &key[..place], &key[place + 1..]),
-        3 => format!("{}{}{}", &key[..place], numbers.digit(), &key[place + 1..]),
-        4 => format!("{}{}{}", &key[..place], numbers.digit(), &key[place..]),
+        3 => format!("{}{}{}", &key[..place], digit(random), &key[place + 1..]),
+        4 => format!("{}{}{}", &key[..place], digit(random), &key[place..]),
         5 => format!("{}{noise}{}", &key[..place], &key[place..]),
         6 => format!("{noise}{key}"),
         7 => format!("{key}{noise}"),
@@ -90,14 +78,14 @@ fn mutate(key: &str, numbers: &mut Numbers) -> String {
             }
         }
         // The checksum is right, and the key is not.
-        10 => with_checksum(&format!("ptk_{}", numbers.digits(43))),
+        10 => with_checksum(&format!("ptk_{}", digits(random, 43))),
         11 => {
-            let place = numbers.below(body.len());
-            with_checksum(&format!("{}{}{}", &body[..place], numbers.digit(), &body[place + 1..]))
+            let place = random.below(body.len());
+            with_checksum(&format!("{}{}{}", &body[..place], digit(random), &body[place + 1..]))
         }
         12 => {
-            let length = numbers.below(14) + 1;
-            with_checksum(&format!("{}{}", numbers.digits(length), &body[underscore..]))
+            let length = random.below(14) + 1;
+            with_checksum(&format!("{}{}", digits(random, length), &body[underscore..]))
         }
         _ => format!("{key}{key}"),
     }
@@ -117,10 +105,10 @@ pub fn run(keys: usize) {
         made.iter().map(|row| row.get(0)).collect()
     });
     let mut client = database.connect("client");
-    let mut numbers = Numbers::new();
+    let mut random = random();
     let mut presented = 0;
     while presented < keys {
-        let mutated = std::iter::repeat_with(|| mutate(&genuine[presented % genuine.len()], &mut numbers));
+        let mutated = std::iter::repeat_with(|| mutate(&genuine[presented % genuine.len()], &mut random));
         let batch: Vec<String> = mutated.filter(|key| !genuine.contains(key)).take(BATCH).collect();
         assert_eq!(refused(&mut client, &batch), i64::try_from(batch.len()).expect("few"), "{batch:?}");
         presented += batch.len();

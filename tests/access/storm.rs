@@ -3,7 +3,7 @@
 
 use harness::postgres::types::ToSql;
 use harness::postgres::{Error, IsolationLevel, Row};
-use harness::{Client, Database, Uuid, as_tenant, count, one, rows, tenants};
+use harness::{Client, Database, Random, Uuid, as_tenant, count, one, rows, tenants};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,26 +38,10 @@ struct World {
     done: AtomicUsize,
 }
 
-/// A small generator of numbers (xorshift), so that each session does something else, and the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).expect("a small number")
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.roll(of.len())].clone()
-    }
-}
-
 /// One session of each level, and its dice.
 struct Session<'w> {
     world: &'w World,
-    dice: Dice,
+    dice: Random,
     app: Client,
     client: Client,
     operator: Client,
@@ -67,9 +51,9 @@ struct Session<'w> {
 impl Session<'_> {
     /// One call in a transaction bound to a tenant, the backend or one of the people acting; gives its first row's columns.
     fn bound(&mut self, tenant: Uuid, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome {
-        let person = self.dice.pick(&self.world.people);
-        let acting = (self.dice.roll(3) > 0).then_some(person);
-        let isolation = match self.dice.roll(6) {
+        let person = *self.dice.one_of(&self.world.people);
+        let acting = (self.dice.below(3) > 0).then_some(person);
+        let isolation = match self.dice.below(6) {
             0 => IsolationLevel::RepeatableRead,
             1 => IsolationLevel::Serializable,
             _ => IsolationLevel::ReadCommitted,
@@ -86,10 +70,10 @@ impl Session<'_> {
 
     /// Does something, and says what and how it ended.
     fn turn(&mut self) -> (&'static str, Outcome) {
-        let tenant = self.dice.pick(&self.world.tenants);
-        let user = self.dice.pick(&self.world.people);
-        let role = self.dice.pick(&ROLES);
-        match self.dice.roll(16) {
+        let tenant = *self.dice.one_of(&self.world.tenants);
+        let user = *self.dice.one_of(&self.world.people);
+        let role = *self.dice.one_of(&ROLES);
+        match self.dice.below(16) {
             0 | 1 => ("add_member", self.bound(tenant, "SELECT add_member($1, $2)", &[&user, &role])),
             2..=4 => ("change_role", self.bound(tenant, "SELECT change_role($1, $2)", &[&user, &role])),
             5 => ("remove_member", self.bound(tenant, "SELECT remove_member($1)", &[&user])),
@@ -101,7 +85,7 @@ impl Session<'_> {
             11 => ("revoke_api_key", self.with_key("SELECT revoke_api_key($1)")),
             12 => ("update_user", self.bound(tenant, "SELECT update_user($1, name => $2)", &[&user, &role])),
             13 => ("delete_user", self.replace(user)),
-            14 if self.dice.roll(2) == 0 => {
+            14 if self.dice.below(2) == 0 => {
                 ("add_role", Outcome::of(self.admin.query("SELECT add_role('passing', 50)", &[])))
             }
             14 => ("remove_role", Outcome::of(self.admin.query("SELECT remove_role('passing')", &[]))),
@@ -123,7 +107,7 @@ impl Session<'_> {
         const FEW: usize = 4;
         let made = made.lock().expect("no session panicked");
         let recent = &made[made.len().saturating_sub(FEW)..];
-        (!recent.is_empty()).then(|| self.dice.pick(recent))
+        (!recent.is_empty()).then(|| self.dice.one_of(recent).clone())
     }
 
     fn accept(&mut self, user: Uuid) -> Outcome {
@@ -161,7 +145,7 @@ impl Session<'_> {
     }
 
     fn close_and_open(&mut self, tenant: Uuid) -> Outcome {
-        let mode = self.dice.pick(&["blocked", "read_only"]);
+        let mode = *self.dice.one_of(&["blocked", "read_only"]);
         let closed = self.operator.query("SELECT suspend_tenant($1, mode => $2)", &[&tenant, &mode]);
         let opened = Outcome::of(self.operator.query("SELECT resume_tenant($1)", &[&tenant]));
         assert!(["00000", "55000"].contains(&opened.state().as_str()), "resume_tenant: {}", opened.state());
@@ -225,7 +209,7 @@ pub fn run(sessions: usize, turns: usize) -> BTreeMap<&'static str, usize> {
                 let _done = Done(&world.done);
                 let [app, client, operator, admin] =
                     ["app", "client", "operator", "admin"].map(|role| database.connect(role));
-                let dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64));
+                let dice = Random::new(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64));
                 let mut session = Session { world, dice, app, client, operator, admin };
                 for _ in 0..turns {
                     let (what, outcome) = session.turn();

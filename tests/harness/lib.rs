@@ -12,6 +12,7 @@ mod database;
 mod fixtures;
 mod notices;
 mod pgbouncer;
+mod random;
 mod stage;
 mod watcher;
 
@@ -21,6 +22,7 @@ pub use database::{Database, ROLES, Server};
 pub use fixtures::{as_tenant, backend_pid, bind, protected_table, tenant, tenants, wait_for_lock, wait_until};
 pub use notices::Notices;
 pub use pgbouncer::{PgBouncer, PoolOptions};
+pub use random::Random;
 pub use stage::{free_port, run};
 
 pub use postgres;

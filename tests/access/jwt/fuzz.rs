@@ -7,30 +7,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use harness::*;
 use serde_json::Value;
 
-/// Marsaglia's xorshift: the same run for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit.max(1) as u64).expect("small")
-    }
-
-    /// Up to nine bits, the small numbers as likely as the big.
-    fn length(&mut self) -> usize {
-        let bits = self.below(10);
-        self.below(1 << bits)
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
+/// Up to nine bits, the small numbers as likely as the big.
+fn some_length(random: &mut Random) -> usize {
+    let bits = random.below(10);
+    random.below(1 << bits)
 }
 
 /// Characters that tokens are made of, and some that they are not.
@@ -66,7 +46,7 @@ fn change(random: &mut Random, token: &str, other: &str) -> String {
     let mut characters: Vec<String> = token.chars().map(String::from).collect();
     for _ in 0..=random.below(3) {
         let place = random.below(characters.len());
-        let length = random.length().min(characters.len() - place);
+        let length = some_length(random).min(characters.len() - place);
         match random.below(9) {
             0 | 1 => characters[place] = (*random.one_of(&CHARACTERS)).to_owned(),
             2 => drop(characters.remove(place)),
@@ -143,7 +123,7 @@ fn odd_value(random: &mut Random) -> String {
     match random.below(12) {
         0 => format!("\"{}\"", "x".repeat(random.below(20_000))),
         1 => "[".repeat(random.below(300)),
-        2 => random.next().to_string(),
+        2 => random.number().to_string(),
         _ => (*random.one_of(&odd)).to_owned(),
     }
 }
@@ -158,7 +138,7 @@ fn odd_object(random: &mut Random, object: &Value, names: &[&str]) -> Vec<u8> {
     let mut text = object.to_string().replacen('{', &format!("{{\"{name}\":{value},"), 1).into_bytes();
     if random.below(4) == 0 {
         let place = random.below(text.len());
-        text[place] = random.next().to_le_bytes()[0];
+        text[place] = random.number().to_le_bytes()[0];
     }
     text
 }
@@ -214,7 +194,7 @@ pub fn survive(tokens: usize) {
         for seed in [0x9e37_79b9_7f4a_7c15_u64, 0xbf58_476d_1ce4_e5b9] {
             let (database, specimens) = (&database, &specimens);
             scope.spawn(move || {
-                let mut random = Random(seed);
+                let mut random = Random::new(seed);
                 let mut client = database.connect("client");
                 let pid = backend_pid(&mut client);
                 for _ in 0..tokens / 4 {
