@@ -1,19 +1,18 @@
 //! Numbers at random, the same in every run.
 
-/// Marsaglia's xorshift generator.
+/// Vigna's xorshift64* generator: the bits of one number do not tell those of the next.
 pub struct Random(u64);
 
 impl Random {
-    /// A seed other than 0.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(seed.max(1))
     }
 
     pub fn number(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
     /// A number below `end`.
