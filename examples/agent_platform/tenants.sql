@@ -39,4 +39,4 @@ SELECT sum(rows) >= 50000 AS holds
 FROM (SELECT count(*) FROM users UNION ALL
       SELECT count(*) FROM workflows UNION ALL
       SELECT count(*) FROM workflow_executions) AS tables (rows) \gset
-\set claim 'at least 50 000 rows are loaded' \ir claim.sql
+\set claim 'at least 50 000 rows are loaded' \ir ../shared/claim.sql

@@ -6,4 +6,4 @@
 SELECT role FROM :by(:'credential');
 \set ON_ERROR_STOP on
 \unset by
-\set must_be 28000 \ir ../agent_platform/refused.sql
+\set must_be 28000 \ir ../shared/refused.sql

@@ -33,4 +33,4 @@ SELECT (count(*) FILTER (WHERE tenant_id = :'acme'), count(*) FILTER (WHERE tena
         count(*) FILTER (WHERE tenant_id = :'initech'))
        = (:acme_sees::bigint, :globex_sees::bigint, :initech_sees::bigint) AS holds
 FROM workflow_executions \gset
-\set claim 'each tenant saw all of its own executions, and nothing else' \ir ../claim.sql
+\set claim 'each tenant saw all of its own executions, and nothing else' \ir ../../shared/claim.sql

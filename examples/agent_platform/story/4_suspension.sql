@@ -14,7 +14,7 @@ BEGIN;
 \set ON_ERROR_STOP off
 SELECT set_tenant_by_slug('globex') AS globex;
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ECHO none
 ROLLBACK;
 
@@ -33,7 +33,7 @@ SELECT status, count(*) FROM workflows GROUP BY status ORDER BY status;
 \set ON_ERROR_STOP off
 UPDATE workflows SET status = 'paused' WHERE status = 'active';
 \set ON_ERROR_STOP on
-\set must_be 25006 \ir ../refused.sql
+\set must_be 25006 \ir ../../shared/refused.sql
 \set ECHO none
 ROLLBACK;
 
@@ -49,4 +49,4 @@ SELECT set_tenant_by_slug('globex') \g /dev/null
 UPDATE workflows SET updated_at = now() WHERE status = 'active';
 SELECT :ROW_COUNT > 0 AS holds \gset
 COMMIT;
-\set claim 'Globex reads and writes again' \ir ../claim.sql
+\set claim 'Globex reads and writes again' \ir ../../shared/claim.sql

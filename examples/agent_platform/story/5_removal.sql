@@ -14,7 +14,7 @@ BEGIN;
 \set ON_ERROR_STOP off
 SELECT set_tenant(:'initech');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ECHO none
 ROLLBACK;
 
@@ -29,7 +29,7 @@ BEGIN;
 SELECT set_tenant(:'initech') \g /dev/null
 SELECT count(*) = :initech_sees AS holds FROM workflow_executions \gset
 COMMIT;
-\set claim 'every row is still there' \ir ../claim.sql
+\set claim 'every row is still there' \ir ../../shared/claim.sql
 \echo
 
 \echo 'They leave for good. A purge is an admin''s, and does not run ahead of the retention unless forced:'
@@ -53,7 +53,7 @@ SELECT (SELECT count(*) FROM users WHERE tenant_id = :'initech') AS initech_user
 \set ON_ERROR_STOP off
 CALL purge_tenant(:'initech');
 \set ON_ERROR_STOP on
-\set must_be 55000 \ir ../refused.sql
+\set must_be 55000 \ir ../../shared/refused.sql
 
 CALL purge_tenant(:'initech', force => true);
 \set ECHO none
@@ -69,7 +69,7 @@ SELECT (SELECT count(*) FROM users) = :users_before - :initech_users
    AND NOT EXISTS (SELECT FROM workflows WHERE tenant_id = :'initech')
    AND NOT EXISTS (SELECT FROM workflow_executions WHERE tenant_id = :'initech')
    AND NOT EXISTS (SELECT FROM tenancy.tenants WHERE id = :'initech') AS holds \gset
-\set claim 'exactly Initech''s rows are gone, the others'' are all there' \ir ../claim.sql
+\set claim 'exactly Initech''s rows are gone, the others'' are all there' \ir ../../shared/claim.sql
 \echo
 
 \connect - :app
@@ -78,6 +78,6 @@ BEGIN;
 \set ON_ERROR_STOP off
 SELECT set_tenant(:'initech');
 \set ON_ERROR_STOP on
-\set must_be P0002 \ir ../refused.sql
+\set must_be P0002 \ir ../../shared/refused.sql
 \set ECHO none
 ROLLBACK;

@@ -18,7 +18,7 @@ SELECT bool_and(n > 0) AS holds FROM (
     SELECT count(*) AS n FROM tenancy.audit_log WHERE tenant_id = :'initech' AND action = 'tenant.purged'
     UNION ALL
     SELECT coalesce(sum(tenant_mismatches), 0) FROM tenancy.refusals WHERE tenant_id = :'globex') AS kept \gset
-\set claim 'the purge is on record, and so are Globex''s attempts to write into Acme' \ir ../claim.sql
+\set claim 'the purge is on record, and so are Globex''s attempts to write into Acme' \ir ../../shared/claim.sql
 
 \connect - :app
 \echo
@@ -32,4 +32,4 @@ FROM tenancy.audit_log ORDER BY at, id;
 \set ECHO none
 SELECT bool_and(tenant_id = :'globex') AND count(*) >= 5 AS holds FROM tenancy.audit_log \gset
 COMMIT;
-\set claim 'Globex finds only Globex there' \ir ../claim.sql
+\set claim 'Globex finds only Globex there' \ir ../../shared/claim.sql

@@ -13,4 +13,4 @@ WHERE a.tenant_id = :'acme' AND a.action LIKE 'member.%' ORDER BY a.at, a.id;
 SELECT count(*) FILTER (WHERE action = 'invitation.accept') = 2 AND count(*) FILTER (WHERE action = 'api_key.create') = 2
        AND bool_and(coalesce(a::text, '') NOT LIKE '%' || :'bob_key' || '%') AS holds
 FROM tenancy.audit_log AS a WHERE tenant_id = :'acme' \gset
-\set claim 'who did what is on record, without a credential in it' \ir ../../agent_platform/claim.sql
+\set claim 'who did what is on record, without a credential in it' \ir ../../shared/claim.sql

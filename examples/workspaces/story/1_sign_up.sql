@@ -15,12 +15,12 @@ SELECT sign_up('Ada@example.com', 'Ada', 'correct horse battery') AS ada,
 \set ON_ERROR_STOP off
 SELECT sign_up('ADA@example.com', 'Another Ada', 'correct horse battery');
 \set ON_ERROR_STOP on
-\set must_be 23505 \ir ../../agent_platform/refused.sql
+\set must_be 23505 \ir ../../shared/refused.sql
 
 \set ON_ERROR_STOP off
 SELECT sign_up('eve@example.com', 'Eve', 'short');
 \set ON_ERROR_STOP on
-\set must_be 23514 \ir ../../agent_platform/refused.sql
+\set must_be 23514 \ir ../../shared/refused.sql
 
 \connect - :operator
 \set ECHO queries
@@ -41,4 +41,4 @@ COMMIT;
 SELECT slug, name, role FROM user_tenants(:'ada');
 \set ECHO none
 SELECT array_agg(slug || ' ' || role) = '{acme owner,globex viewer}' AS holds FROM user_tenants(:'ada') \gset
-\set claim 'one user, two workspaces, two roles' \ir ../../agent_platform/claim.sql
+\set claim 'one user, two workspaces, two roles' \ir ../../shared/claim.sql

@@ -8,7 +8,7 @@ SELECT log_in('ada@example.com', 'correct horse') AS wrong_password, log_in('nob
 \set ECHO none
 SELECT log_in('ada@example.com', 'correct horse') IS NULL AND log_in('nobody@example.com', 'correct horse') IS NULL
        AND log_in('ada@example.com', 'correct horse battery') = :'ada' AS holds \gset
-\set claim 'only the right password names the user' \ir ../../agent_platform/claim.sql
+\set claim 'only the right password names the user' \ir ../../shared/claim.sql
 
 \echo
 \echo 'The token holds user, workspace, role and end. Its scopes are all that the role allows; the plan is read where it is needed.'
@@ -41,15 +41,15 @@ COMMIT;
 \set ON_ERROR_STOP off
 SELECT * FROM agents;
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 
 \set ON_ERROR_STOP off
 SELECT set_tenant_by_slug('acme');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 
 \set ON_ERROR_STOP off
 SELECT * FROM passwords;
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ECHO none

@@ -32,18 +32,18 @@ SELECT left(:'ada_token', -1) AS credential \gset
 SELECT count(*) AS agents FROM agents WHERE workspace_id = :'acme';
 \set ECHO none
 SELECT count(*) = 0 AS holds FROM agents \gset
-\set claim 'Mallory sees none of Acme''s agents' \ir ../../agent_platform/claim.sql
+\set claim 'Mallory sees none of Acme''s agents' \ir ../../shared/claim.sql
 \set ON_ERROR_ROLLBACK on
 \set ECHO queries
 \set ON_ERROR_STOP off
 INSERT INTO agents (workspace_id, name) VALUES (:'acme', 'Mole');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ECHO none
 \echo 'SELECT role FROM authenticate_jwt($1);  -- even a stolen token of Ada''s does not serve in the same transaction'
 \set ON_ERROR_STOP off
 SELECT role FROM authenticate_jwt(:'ada_token');
 \set ON_ERROR_STOP on
-\set must_be 55000 \ir ../../agent_platform/refused.sql
+\set must_be 55000 \ir ../../shared/refused.sql
 COMMIT;
 \set ON_ERROR_ROLLBACK off

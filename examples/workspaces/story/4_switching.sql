@@ -21,7 +21,7 @@ SELECT count(*) AS agents FROM agents;
 \set ECHO none
 SELECT (SELECT count(*) FROM agents) = 0 AND current_member_role() = 'viewer' AS holds \gset
 COMMIT;
-\set claim 'there Ada is a viewer, and nothing of Acme has come along' \ir ../../agent_platform/claim.sql
+\set claim 'there Ada is a viewer, and nothing of Acme has come along' \ir ../../shared/claim.sql
 
 \connect - :app
 \echo
@@ -31,6 +31,6 @@ BEGIN;
 \set ON_ERROR_STOP off
 SELECT set_tenant_by_slug('acme', :'mallory');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 ROLLBACK;
 \set ECHO none

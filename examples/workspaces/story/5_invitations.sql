@@ -10,7 +10,7 @@ SELECT email, role, status, expires_at::date FROM tenancy.invitations ORDER BY 1
 \set ON_ERROR_STOP off
 SELECT invite('Bob@example.com', 'owner');
 \set ON_ERROR_STOP on
-\set must_be 23505 \ir ../../agent_platform/refused.sql
+\set must_be 23505 \ir ../../shared/refused.sql
 COMMIT;
 \set ON_ERROR_ROLLBACK off
 \set ECHO none
@@ -20,11 +20,11 @@ COMMIT;
 \echo 'SELECT accept_invitation($1, log_in(''bob@example.com'', $2));'
 SELECT accept_invitation(:'bob_invitation', log_in('bob@example.com', 'hunter2 hunter2 hunter2')) = :'acme'
    AND accept_invitation(:'vera_invitation', log_in('vera@example.com', 'only here to look around')) = :'acme' AS holds \gset
-\set claim 'Bob and Vera are members' \ir ../../agent_platform/claim.sql
+\set claim 'Bob and Vera are members' \ir ../../shared/claim.sql
 \set ON_ERROR_STOP off
 SELECT accept_invitation(:'bob_invitation', :'mallory');
 \set ON_ERROR_STOP on
-\set must_be 28000 \ir ../../agent_platform/refused.sql
+\set must_be 28000 \ir ../../shared/refused.sql
 
 BEGIN;
 SELECT set_tenant_by_slug('acme', :'bob') \g /dev/null

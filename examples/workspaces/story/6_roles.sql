@@ -9,11 +9,11 @@ SELECT name FROM agents ORDER BY name;
 \set ON_ERROR_STOP off
 INSERT INTO agents (name) VALUES ('Vera''s own');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ON_ERROR_STOP off
 DELETE FROM tasks;
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 COMMIT;
 \set ECHO none
 
@@ -22,11 +22,11 @@ UPDATE tasks SET status = 'completed', ended_at = now() WHERE status = 'running'
 \set ON_ERROR_STOP off
 SELECT invite('mallory@example.com', 'admin');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ON_ERROR_STOP off
 SELECT create_invitation('mallory@example.com', 'admin');  -- past the application's function
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 COMMIT;
 \set ECHO none
 
@@ -40,11 +40,11 @@ SELECT set_role(:'vera', 'member');
 \set ON_ERROR_STOP off
 SELECT set_role(:'bob', 'owner');  -- nobody raises above themselves
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 \set ON_ERROR_STOP off
 SELECT expel(:'ada');
 \set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../agent_platform/refused.sql
+\set must_be 42501 \ir ../../shared/refused.sql
 COMMIT;
 \set ECHO none
 
@@ -53,7 +53,7 @@ COMMIT;
 \set ON_ERROR_STOP off
 SELECT set_role(:'ada', 'viewer');
 \set ON_ERROR_STOP on
-\set must_be 55000 \ir ../../agent_platform/refused.sql
+\set must_be 55000 \ir ../../shared/refused.sql
 COMMIT;
 \set ECHO none
 \set ON_ERROR_ROLLBACK off

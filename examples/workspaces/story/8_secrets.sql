@@ -15,7 +15,7 @@ SELECT name, left(credential::text, 40) || '...' AS credential FROM agents WHERE
 \echo 'SELECT pgp_sym_decrypt(credential, $1) FROM agents WHERE name = ''Scout'';'
 SELECT pgp_sym_decrypt(credential, :'vault_key') = 'sk-live-of-the-news-agency' AS holds FROM agents WHERE name = 'Scout' \gset
 COMMIT;
-\set claim 'the secret comes back with the key' \ir ../../agent_platform/claim.sql
+\set claim 'the secret comes back with the key' \ir ../../shared/claim.sql
 \echo
 \connect - :dba
 \echo 'The DBA reads neither that, nor the passwords, nor the API keys:'
@@ -25,5 +25,5 @@ SELECT name, key_prefix, left(encode(key_hash, 'hex'), 16) || '...' AS key_hash 
 \set ON_ERROR_STOP off
 SELECT pgp_sym_decrypt(credential, 'a guess') FROM agents WHERE name = 'Scout';
 \set ON_ERROR_STOP on
-\set must_be 39000 \ir ../../agent_platform/refused.sql
+\set must_be 39000 \ir ../../shared/refused.sql
 \set ECHO none
