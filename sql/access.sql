@@ -114,12 +114,14 @@ ALTER TABLE tenancy.stored_jwt_keys ENABLE ROW LEVEL SECURITY;
 CREATE TYPE tenancy.verified_api_key AS (tenant_id uuid, key_id uuid, user_id uuid, scopes text[]);
 COMMENT ON TYPE tenancy.verified_api_key IS 'What verify_api_key() returns.';
 CREATE TYPE tenancy.principal AS (tenant_id uuid, user_id uuid, role text, api_key_id uuid, scopes text[]);
-COMMENT ON TYPE tenancy.principal IS 'What authenticate_api_key() returns.';
+COMMENT ON TYPE tenancy.principal IS 'What authenticate_api_key() and authenticate_jwt() return.';
 
 CREATE FUNCTION verify_api_key(api_key text) RETURNS SETOF tenancy.verified_api_key
     LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'pg_tenancy_verify_api_key';
 CREATE FUNCTION authenticate_api_key(api_key text) RETURNS SETOF tenancy.principal
     LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'pg_tenancy_authenticate_api_key';
+CREATE FUNCTION authenticate_jwt(token text) RETURNS SETOF tenancy.principal
+    LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'pg_tenancy_authenticate_jwt';
 
 -- Views. Each has one branch, because the branches of a UNION ALL lose the security barrier; the range of tenants is found by index, and what
 -- belongs to a row is looked up row by row, because the planner cannot know how narrow the range is.

@@ -5,6 +5,7 @@
 //! [`isolation`]; [`tenant`] on both; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
 
 mod backend;
+mod changes;
 mod error;
 mod extension;
 mod holder;

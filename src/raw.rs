@@ -39,3 +39,19 @@ macro_rules! raw_function {
     };
 }
 pub(crate) use raw_function;
+
+/// The same for a function whose body returns a Result: an error of ours and one of PostgreSQL's are raised alike.
+macro_rules! fallible_function {
+    ($(#[$doc:meta])* $name:ident, $info:ident, $body:path) => {
+        $crate::raw::raw_function! {
+            $(#[$doc])*
+            $name, $info, |fcinfo| {
+                // SAFETY: PostgreSQL passes a valid call record.
+                let answer = || unsafe { $body(fcinfo) }.unwrap_or_else(|error| $crate::error::raise(error));
+                // SAFETY: the guard of every function that PostgreSQL calls; nothing of ours is left when it raises.
+                unsafe { pg_sys::panic::pgrx_extern_c_guard(answer) }
+            }
+        }
+    };
+}
+pub(crate) use fallible_function;

@@ -2,23 +2,15 @@
 //! snapshot have no say, what was just committed counts, and it costs microseconds, also on a standby.
 
 use crate::backend::BackendStatic;
-use crate::error::{Error, Result, raise};
-use crate::raw::raw_function;
-use pgrx::{FromDatum, Uuid, pg_guard, pg_sys};
+use crate::changes;
+use crate::error::{Error, Result};
+use pgrx::{FromDatum, Uuid, pg_sys};
 use std::ffi::CStr;
 
 /// Columns that a table read so may have.
 const MAX_COLUMNS: usize = 24;
 /// Columns that a key may have.
 const MAX_KEYS: usize = 2;
-
-/// Tables that are watched for changes of their definition, or of what someone has read of them and kept.
-const MAX_WATCHED: usize = 16;
-
-/// Counts what has happened to watched tables. Whoever keeps something that was read keeps the number with it.
-static GENERATION: BackendStatic<u64> = BackendStatic::new(0);
-static WATCHED: BackendStatic<[pg_sys::Oid; MAX_WATCHED]> = BackendStatic::new([pg_sys::InvalidOid; MAX_WATCHED]);
-static IS_WATCHING: BackendStatic<bool> = BackendStatic::new(false);
 
 /// PostgreSQL's functions as they are, without pgrx's boundary around each: [`fetch`] runs whole inside one.
 mod unguarded {
@@ -187,11 +179,11 @@ impl Table {
         if keys.len() > MAX_KEYS {
             return Err(missing());
         }
-        generation();
+        let generation = changes::generation();
         // SAFETY: fetch holds nothing with a destructor, so an ERROR may leave it anywhere; the names are C strings.
         let found = unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                let (table, index) = self.look_up()?;
+                let (table, index) = self.look_up(generation)?;
                 fetch(table, index, keys, rows, wanted)
             })
         };
@@ -200,11 +192,11 @@ impl Table {
 
     /// Takes the lock of a writer until the transaction ends, unless someone would have to be waited for.
     pub fn lock_for_writing_if_free(&self) -> Result<bool> {
-        generation();
+        let generation = changes::generation();
         // SAFETY: look_up and the lock function hold nothing with a destructor.
         let locked = unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                let (table, _) = self.look_up()?;
+                let (table, _) = self.look_up(generation)?;
                 Some(unguarded::ConditionalLockRelationOid(table, pg_sys::RowExclusiveLock as _))
             })
         };
@@ -215,9 +207,9 @@ impl Table {
     ///
     /// # Safety
     /// Runs inside a boundary.
-    unsafe fn look_up(&self) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    unsafe fn look_up(&self, generation: u64) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
         let (known, table, index) = self.found.get();
-        if known == GENERATION.get() {
+        if known == generation {
             return Some((table, index));
         }
         // SAFETY: syscache look-ups by C strings.
@@ -229,90 +221,20 @@ impl Table {
             if table == pg_sys::InvalidOid || index == pg_sys::InvalidOid {
                 return None;
             }
-            if watch(table) {
-                self.found.set((GENERATION.get(), table, index));
+            if changes::watch(table) {
+                self.found.set((generation, table, index));
             }
             Some((table, index))
         }
     }
 }
 
-/// Adds a table to those that are watched; false when there is no room.
-fn watch(table: pg_sys::Oid) -> bool {
-    let mut watched = WATCHED.get();
-    let place = watched.iter_mut().find(|known| **known == table || **known == pg_sys::InvalidOid);
-    let has_place = place.map(|place| *place = table).is_some();
-    WATCHED.set(watched);
-    has_place
-}
-
-/// The generation now, after everything that other sessions have committed until now is taken note of. What was read in one generation is
-/// true for as long as that lasts, provided that changes of its table are announced (tenancy.announce_change()).
-pub fn generation() -> u64 {
-    // SAFETY: registers a callback once per backend, of the signature that it asks for, and takes in the pending messages.
-    unsafe {
-        if !IS_WATCHING.get() {
-            pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null());
-            IS_WATCHING.set(true);
-            GENERATION.set(1);
-        }
-        pg_sys::AcceptInvalidationMessages();
-    }
-    GENERATION.get()
-}
-
-/// Called for each relation that was changed, by another session or our own; 0 stands for all.
-#[pg_guard]
-unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if relation == pg_sys::InvalidOid || WATCHED.get().contains(&relation) {
-        GENERATION.set(GENERATION.get() + 1);
-        WATCHED.set([pg_sys::InvalidOid; MAX_WATCHED]);
-    }
-}
-
 /// What a scan has read.
 struct Read {
     rows: usize,
-    /// Whether the table has the trigger below, always enabled, and the rows are not of our own transaction: nothing announces that an INSERT is
+    /// Whether every change of the table is announced, and the rows are not of our own transaction: nothing announces that an INSERT is
     /// undone.
     announced: bool,
-}
-
-/// Whether a table's triggers announce every change, of logical replication too. A restore of data alone may have left less.
-///
-/// # Safety
-/// The description of an open relation's triggers, or null.
-unsafe fn announces(triggers: *const pg_sys::TriggerDesc) -> bool {
-    // SAFETY: the caller's promise; a trigger's name is a C string.
-    unsafe {
-        !triggers.is_null()
-            && (0..(*triggers).numtriggers as usize).map(|index| &*(*triggers).triggers.add(index)).any(|trigger| {
-                trigger.tgenabled as u8 == pg_sys::TRIGGER_FIRES_ALWAYS
-                    && CStr::from_ptr(trigger.tgname) == c"announce_change"
-            })
-    }
-}
-
-raw_function! {
-    /// The trigger of a table whose rows are kept by those who read them: says that one has changed.
-    pg_tenancy_announce_change, pg_finfo_pg_tenancy_announce_change, |fcinfo| {
-        // SAFETY: PostgreSQL passes the record of the call.
-        unsafe { announce(fcinfo) }
-    }
-}
-
-/// Every session hears of it when this transaction commits, before its locks are released; our own at the next command, and again when it is undone.
-#[pg_guard]
-unsafe extern "C-unwind" fn announce(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: a trigger is called with a TriggerData.
-    unsafe {
-        let trigger = (*fcinfo).context;
-        if trigger.is_null() || (*trigger).type_ != pg_sys::NodeTag::T_TriggerData {
-            raise(Error::Unsupported("tenancy.announce_change() is a trigger".to_owned()));
-        }
-        pg_sys::CacheInvalidateRelcache((*trigger.cast::<pg_sys::TriggerData>()).tg_relation);
-    }
-    pg_sys::Datum::null()
 }
 
 /// The number of rows read; None where the table has more columns than expected.
@@ -365,7 +287,7 @@ unsafe fn fetch(
             }
         }
         systable_endscan(scan);
-        let announced = !is_ours && announces((*relation).trigdesc);
+        let announced = !is_ours && changes::announces((*relation).trigdesc);
         table_close(relation, pg_sys::AccessShareLock as _);
         Some(Read { rows: found, announced })
     }

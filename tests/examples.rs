@@ -1,7 +1,5 @@
 //! The systems in `examples/`, each run whole.
 
-// Not in a directory examples, whose files Cargo would take for programs.
-#[path = "systems/workspaces.rs"]
 mod workspaces;
 
 use harness::*;

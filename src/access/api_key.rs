@@ -38,9 +38,15 @@ const REVOKE_ALL_OF: &str = "UPDATE tenancy.stored_api_keys SET revoked_at = pg_
     WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL";
 
 /// Column numbers of `tenancy.stored_api_keys`; sql/access.sql keeps them.
-const TENANT: i16 = 3;
-const USER: i16 = 4;
-const REVOKED_AT: i16 = 7;
+pub mod column {
+    pub const ID: i16 = 1;
+    pub const KEY_HASH: i16 = 2;
+    pub const TENANT: i16 = 3;
+    pub const USER: i16 = 4;
+    pub const SCOPES: i16 = 5;
+    pub const EXPIRES_AT: i16 = 6;
+    pub const REVOKED_AT: i16 = 7;
+}
 
 static KEYS_BY_USER: Table = Table::by(c"stored_api_keys", c"stored_api_keys_tenant_id_idx");
 
@@ -252,7 +258,7 @@ fn revoke_api_key(key_id: Option<Uuid>) -> SqlResult<bool> {
 /// Ends every key of a user in a tenant; how many. One that a snapshot of ours does not show is a reason to begin anew.
 pub fn revoke_all_of(tenant: Uuid, user: Uuid) -> Result<u64> {
     let revoked = query::run(REVOKE_ALL_OF, &[tenant.into(), user.into()])?;
-    let keys = [Key::uuid(TENANT, tenant.as_bytes()), Key::uuid(USER, user.as_bytes())];
-    let left = KEYS_BY_USER.all::<1>(&keys, |row| row.get::<i64>(REVOKED_AT).is_none())?;
+    let keys = [Key::uuid(column::TENANT, tenant.as_bytes()), Key::uuid(column::USER, user.as_bytes())];
+    let left = KEYS_BY_USER.all::<1>(&keys, |row| row.get::<i64>(column::REVOKED_AT).is_none())?;
     if left.is_empty() { Ok(revoked) } else { Err(Error::Serialization) }
 }

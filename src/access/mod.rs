@@ -2,11 +2,12 @@
 //!
 //! - [`user`], [`member`], [`role`], [`invitation`]: people. [`actor`] says how far one's authority over others goes.
 //! - [`api_key`] makes keys and [`verify`] recognises them; [`secret`] is their form, [`scope`] what they are limited to.
-//! - [`jwt`]: signed tokens.
+//! - [`jwt`]: signed tokens. [`credential`] is what they share with keys.
 //! - [`settings`]: prefix, pepper, and how tokens are read.
 
 mod actor;
 mod api_key;
+mod credential;
 mod erase;
 mod invitation;
 mod jwt;
@@ -106,7 +107,6 @@ extension_sql_file!(
         revoke_api_key,
         add_jwt_key,
         remove_jwt_key,
-        authenticate_jwt,
         issue_jwt,
         revoke_tokens
     ]

@@ -1,14 +1,13 @@
-//! The text of API keys and invitation tokens: `<prefix>_<43 letters and digits><6 of checksum>`, 256 random bits. Only a hash is stored.
+//! API keys and invitation tokens (their form is [`secrecy`]'s): made of 256 random bits and read. Only a hash is stored.
 
 use super::settings;
 use crate::error::{Error, Result};
 use crate::monitor::Reason;
 use crate::scan::Hash;
-use crate::secrecy::{self, CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN};
+use crate::secrecy::{self, BASE62, CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN};
 use aws_lc_rs::{digest, hmac};
 use pgrx::pg_sys;
 
-const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Bytes from here on would make the first digits likelier than the others.
 const FAIR: u8 = 62 * 4;
 /// No prefix is longer than this, so no key either.
@@ -87,7 +86,7 @@ pub fn generate(prefix: &str) -> Result<String> {
     let end = prefix.len() + SECRET_LENGTH;
     while text.len() < end {
         let random: [u8; 64] = random()?;
-        let digits = random.iter().filter(|byte| **byte < FAIR).map(|byte| char::from(DIGITS[usize::from(byte % 62)]));
+        let digits = random.iter().filter(|byte| **byte < FAIR).map(|byte| char::from(BASE62[usize::from(byte % 62)]));
         text.extend(digits.take(end - text.len()));
     }
     let checksum = secrecy::checksum(text.as_bytes());

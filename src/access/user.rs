@@ -211,13 +211,12 @@ fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
     query::refuse_old_snapshot("a user cannot be deleted")?;
     let owners =
         query::current_rows(LOCK_OWNERS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<Uuid>(2)?)))?;
-    let mut invitations = Vec::new();
-    for (home, email) in query::rows(PERSON, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))? {
-        invitations = invitation::forget(user, &email, home)?;
-    }
-    let Some(home) = query::returning(LOCK, &[user.into()], |row| row.get::<Uuid>(1))? else {
+    let person = query::first(PERSON, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?;
+    let Some((home, email)) = person else { return Ok(false) };
+    let invitations = invitation::forget(user, &email, home)?;
+    if query::returning(LOCK, &[user.into()], |row| row.get::<Uuid>(1))?.is_none() {
         return Ok(false);
-    };
+    }
     for (tenant, role) in
         query::current_rows(MEMBERSHIPS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<String>(2)?)))?
     {

@@ -1,29 +1,21 @@
 //! Using an API key: who it is. Read by index scans at the latest commit, so that a revocation counts for every session at once, on a standby
 //! too, whatever the caller's snapshot, search_path or rights.
 
+use super::api_key::column;
+use super::credential::{self, uuid_datum};
 use super::secret::Secret;
 use crate::context::registry::{self, Tenant};
-use crate::context::{self, Grants, Principal, Source};
-use crate::error::{Error, Result, raise};
+use crate::context::{Grants, Principal, Source};
+use crate::error::{Error, Result};
 use crate::monitor::{self, Kind, Reason};
 use crate::one_row;
 use crate::query;
-use crate::raw::raw_function;
+use crate::raw::fallible_function;
 use crate::role;
 use crate::scan::{Hash, Key, Row, Table};
-use pgrx::{IntoDatum, Uuid, pg_guard, pg_sys};
-
-/// Column numbers of `tenancy.stored_api_keys`; sql/access.sql keeps them.
-const ID: i16 = 1;
-const KEY_HASH: i16 = 2;
-const TENANT: i16 = 3;
-const USER: i16 = 4;
-const SCOPES: i16 = 5;
-const EXPIRES_AT: i16 = 6;
-const REVOKED_AT: i16 = 7;
+use pgrx::{Uuid, pg_sys};
 
 static STORED_API_KEYS: Table = Table::by(c"stored_api_keys", c"stored_api_keys_key_hash_key");
-
 static API_KEY_USAGE: Table = Table::whole(c"api_key_usage");
 
 /// Waits for nobody: a row that is locked was marked by whoever holds it.
@@ -45,7 +37,7 @@ struct Verified {
 struct Refused<'a>(Reason, &'a str);
 
 fn find(hash: &Hash) -> Result<Option<Row>> {
-    STORED_API_KEYS.first(&[Key::hash(KEY_HASH, hash)])
+    STORED_API_KEYS.first(&[Key::hash(column::KEY_HASH, hash)])
 }
 
 fn find_either(secret: &Secret) -> Result<Option<Row>> {
@@ -69,18 +61,18 @@ fn verify(text: &str) -> Result<std::result::Result<Verified, Refused<'_>>> {
     let refused = |reason| Ok(Err(Refused(reason, secret.shown())));
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    if row.get::<i64>(REVOKED_AT).is_some() {
+    if row.get::<i64>(column::REVOKED_AT).is_some() {
         return refused(Reason::Revoked);
     }
-    if row.get::<i64>(EXPIRES_AT).is_some_and(|expires_at| expires_at <= now) {
+    if row.get::<i64>(column::EXPIRES_AT).is_some_and(|expires_at| expires_at <= now) {
         return refused(Reason::Expired);
     }
-    let Some(tenant) = registry::find(row.must(TENANT)?)? else { return refused(Reason::Tenant) };
+    let Some(tenant) = registry::find(row.must(column::TENANT)?)? else { return refused(Reason::Tenant) };
     match tenant.admit(false) {
         Err(Error::TenantClosed { .. }) => return refused(Reason::Tenant),
         admitted => admitted?,
     }
-    let user = row.uuid(USER);
+    let user = row.uuid(column::USER);
     let role = match user {
         Some(user) => registry::member_role(tenant.id.as_bytes(), &user)?,
         None => None,
@@ -88,7 +80,7 @@ fn verify(text: &str) -> Result<std::result::Result<Verified, Refused<'_>>> {
     if user.is_some() && role.is_none() {
         return refused(Reason::Member);
     }
-    let id: Uuid = row.must(ID)?;
+    let id: Uuid = row.must(column::ID)?;
     mark_used(id, now)?;
     Ok(Ok(Verified { id, tenant, user: user.map(Uuid::from_bytes), role, row }))
 }
@@ -112,24 +104,16 @@ fn count(refused: &Refused) {
     monitor::count_attempt(Kind::ApiKey, refused.1, refused.0);
 }
 
-/// The argument of the running call; an empty text for NULL, which is no key either.
-///
-/// # Safety
-/// `fcinfo` is the record of a call with a text.
-unsafe fn argument<'a>(fcinfo: pg_sys::FunctionCallInfo) -> &'a str {
-    // SAFETY: the caller's promise.
-    unsafe { pgrx::fcinfo::pg_getarg(fcinfo, 0) }.unwrap_or_default()
-}
-
 /// # Safety
 /// `fcinfo` is the record of a call of verify_api_key().
-unsafe fn answer_verify(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+unsafe fn answer(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
     // SAFETY: the caller's promise; the columns are those of tenancy.verified_api_key.
     unsafe {
-        let found = verify(argument(fcinfo))?.inspect_err(count).ok();
+        let found = verify(credential::argument(fcinfo))?.inspect_err(count).ok();
         let row = found.as_ref().map(|key| {
-            let user = key.user.as_ref().map(uuid_datum);
-            [Some(uuid_datum(&key.tenant.id)), Some(uuid_datum(&key.id)), user, key.row.datum(SCOPES)]
+            let user = key.user.as_ref().map(|user| uuid_datum(user.as_bytes()));
+            let [tenant, id] = [&key.tenant.id, &key.id].map(|id| Some(uuid_datum(id.as_bytes())));
+            [tenant, id, user, key.row.datum(column::SCOPES)]
         });
         one_row::answer(fcinfo, row)
     }
@@ -137,53 +121,24 @@ unsafe fn answer_verify(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datu
 
 /// # Safety
 /// `fcinfo` is the record of a call of authenticate_api_key().
-unsafe fn answer_authenticate(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
-    // SAFETY: the caller's promise; the columns are those of tenancy.principal.
+unsafe fn authenticate(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+    // SAFETY: the caller's promise.
     unsafe {
-        let key = verify(argument(fcinfo))?.map_err(|refused| {
+        let Verified { id, tenant, user, role, row } = verify(credential::argument(fcinfo))?.map_err(|refused| {
             count(&refused);
             Error::InvalidCredential("API key")
         })?;
-        let Verified { id, tenant, user, role, row } = key;
-        let grants = Grants { role, api_key: Some(*id.as_bytes()), scopes: Some(row.must(SCOPES)?) };
-        let principal = Principal { tenant, user, source: Source::ApiKey, grants };
-        context::bind(&principal)?;
-        let user = principal.user.as_ref().map(uuid_datum);
-        let role = principal.grants.role.into_datum();
-        let columns = [Some(uuid_datum(&tenant.id)), user, role, Some(uuid_datum(&id)), row.datum(SCOPES)];
-        one_row::answer(fcinfo, Some(columns))
+        let grants = Grants { role, api_key: Some(*id.as_bytes()), scopes: Some(row.must(column::SCOPES)?) };
+        credential::bind_and_answer(fcinfo, &Principal { tenant, user, source: Source::ApiKey, grants })
     }
 }
 
-/// A datum that refers to the uuid.
-fn uuid_datum(uuid: &Uuid) -> pg_sys::Datum {
-    pg_sys::Datum::from(uuid.as_bytes().as_ptr())
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn guarded_verify(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: PostgreSQL passes the record of the call.
-    unsafe { answer_verify(fcinfo) }.unwrap_or_else(|error| raise(error))
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn guarded_authenticate(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: PostgreSQL passes the record of the call.
-    unsafe { answer_authenticate(fcinfo) }.unwrap_or_else(|error| raise(error))
-}
-
-raw_function! {
+fallible_function! {
     /// Who an API key is: one row, or none.
-    pg_tenancy_verify_api_key, pg_finfo_pg_tenancy_verify_api_key, |fcinfo| {
-        // SAFETY: PostgreSQL passes the record of the call.
-        unsafe { guarded_verify(fcinfo) }
-    }
+    pg_tenancy_verify_api_key, pg_finfo_pg_tenancy_verify_api_key, answer
 }
 
-raw_function! {
+fallible_function! {
     /// Binds the transaction to the tenant of an API key.
-    pg_tenancy_authenticate_api_key, pg_finfo_pg_tenancy_authenticate_api_key, |fcinfo| {
-        // SAFETY: PostgreSQL passes the record of the call.
-        unsafe { guarded_authenticate(fcinfo) }
-    }
+    pg_tenancy_authenticate_api_key, pg_finfo_pg_tenancy_authenticate_api_key, authenticate
 }

@@ -1,8 +1,9 @@
 //! What a bind needs to know: the tenant's state, and what a user is in it.
 
 use crate::backend::BackendStatic;
+use crate::changes;
 use crate::error::{Error, Result};
-use crate::scan::{self, Key, Row, Table};
+use crate::scan::{Key, Row, Table};
 use pgrx::Uuid;
 
 /// Column numbers of `tenancy.tenants`; sql/tenant.sql keeps them.
@@ -16,6 +17,9 @@ const MEMBER_TENANT: i16 = 1;
 const MEMBER_USER: i16 = 2;
 const MEMBER_ROLE: i16 = 3;
 const USER_ID: i16 = 1;
+const USER_HOME: i16 = 2;
+const USER_EXTERNAL_ID: i16 = 4;
+const TOKENS_NOT_BEFORE: i16 = 5;
 
 /// The lifecycle of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ static TENANTS_BY_SLUG: Table = Table::by(c"tenants", c"tenants_slug_key");
 static TENANTS_BY_EXTERNAL_ID: Table = Table::by(c"tenants", c"tenants_external_id_key");
 static MEMBERSHIPS: Table = Table::by(c"memberships", c"memberships_pkey");
 static USERS: Table = Table::by(c"users", c"users_pkey");
+static USERS_BY_EXTERNAL_ID: Table = Table::by(c"users", c"users_external_id_key");
 
 /// Tenants whose state a backend remembers, in memory that is touched as it is used; two that share a place take turns.
 const REMEMBERED: usize = 4096;
@@ -97,7 +102,7 @@ static STATES: BackendStatic<[Option<(u64, Tenant)>; REMEMBERED]> = BackendStati
 /// The tenant with this id, as of the latest commit and the caller's own changes.
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     let place = usize::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) % REMEMBERED;
-    let generation = scan::generation();
+    let generation = changes::generation();
     // SAFETY: one thread; the entry is copied.
     if let Some((known, tenant)) = unsafe { (*STATES.as_ptr())[place] }
         && known == generation
@@ -109,7 +114,7 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     let found = row.map(read).transpose()?;
     if let Some(tenant) = found
         && announced
-        && scan::generation() == generation
+        && changes::generation() == generation
     {
         // SAFETY: one thread.
         unsafe { (*STATES.as_ptr())[place] = Some((generation, tenant)) };
@@ -137,9 +142,44 @@ pub fn member_role(tenant: &[u8; 16], user: &[u8; 16]) -> Result<Option<String>>
     MEMBERSHIPS.first(&keys)?.map(|row| row.must(MEMBER_ROLE)).transpose()
 }
 
+/// What a credential needs to know of a user.
+pub struct User {
+    pub id: Uuid,
+    /// The tenant that they are of alone; None for a user of any number of tenants.
+    home: Option<[u8; 16]>,
+    /// When their signed tokens were revoked last, in PostgreSQL's microseconds.
+    pub tokens_not_before: Option<i64>,
+}
+
+impl User {
+    fn from(row: Row) -> Result<Self> {
+        Ok(Self { id: row.must(USER_ID)?, home: row.uuid(USER_HOME), tokens_not_before: row.get(TOKENS_NOT_BEFORE) })
+    }
+
+    /// Whether a tenant can have the user as a member; one at home in another tenant does not exist for it.
+    pub fn exists_for(&self, tenant: Uuid) -> bool {
+        self.home.is_none_or(|home| home == *tenant.as_bytes())
+    }
+}
+
+/// The user with this id.
+pub fn find_user(id: Uuid) -> Result<Option<User>> {
+    USERS.first(&[Key::uuid(USER_ID, id.as_bytes())])?.map(User::from).transpose()
+}
+
+/// The user that another system knows by this id: the tenant's own, or else one of no tenant.
+pub fn find_user_by_external_id(external_id: &str, tenant: Uuid) -> Result<Option<User>> {
+    for home in [Key::uuid(USER_HOME, tenant.as_bytes()), Key::null(USER_HOME)] {
+        if let Some(user) = USERS_BY_EXTERNAL_ID.first(&[Key::text(USER_EXTERNAL_ID, external_id)?, home])? {
+            return User::from(user).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// The role of a user whom a trusted backend names. One whom the product does not know has none; one whom it knows must be a member.
 pub fn role_of_named_user(tenant: Uuid, user: Uuid) -> Result<Option<String>> {
     let role = member_role(tenant.as_bytes(), user.as_bytes())?;
-    let is_stranger = role.is_none() && USERS.first(&[Key::uuid(USER_ID, user.as_bytes())])?.is_some();
+    let is_stranger = role.is_none() && find_user(user)?.is_some();
     if is_stranger { Err(Error::NotMember { user: user.to_string(), tenant: tenant.to_string() }) } else { Ok(role) }
 }

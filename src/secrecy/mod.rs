@@ -1,16 +1,18 @@
 //! Keeps credentials out of what others read: the server's log and `pg_stat_activity`.
 //!
+//! - [`form`]: what keys and invitation tokens look like.
 //! - [`pattern`]: what is a credential in a text.
 //! - [`log`]: covers them in every message that goes to the log, and leaves out the statement that holds one.
 //! - [`activity`]: covers them in the statement that other sessions see.
 //! - [`prefix`]: the setting that says how this installation's keys begin.
 
 mod activity;
+mod form;
 mod log;
 mod pattern;
 mod prefix;
 
-pub use pattern::{CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN, checksum, has_valid_checksum};
+pub use form::{BASE62, CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN, checksum, has_valid_checksum};
 pub use prefix::{INVITATION_PREFIX, api_key_prefix, ends_with_known};
 
 use pgrx::pg_sys;

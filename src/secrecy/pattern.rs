@@ -1,18 +1,12 @@
 //! What is a credential in a text: API keys and invitation tokens (`prefix_` and letters and digits with a checksum), signed tokens (JWT,
 //! RFC 7519), private keys in PEM (RFC 7468), and the literals of the statements that store secrets.
 
+use super::form::{CHECKSUM_LENGTH, SECRET_LENGTH, SHOWN, has_valid_checksum};
 use super::prefix;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use memchr::{memchr_iter, memmem};
 use std::ops::Range;
-
-/// Letters and digits of a secret: 256 bits in base 62.
-pub const SECRET_LENGTH: usize = 43;
-/// Letters and digits of the checksum behind it: 32 bits in base 62.
-pub const CHECKSUM_LENGTH: usize = 6;
-/// Characters of a secret that may be shown, to recognise a key by.
-pub const SHOWN: usize = 8;
 
 /// A run of letters and digits behind a known prefix is a credential from this length on, cut off or mistyped as it may be.
 const SUSPICIOUS_LENGTH: usize = 16;
@@ -35,24 +29,6 @@ const CUT: &[u8] = b"...";
 const TREE: &[u8] = b":commandType ";
 /// Before a constant in such a dump.
 const BYTES: &[u8] = b":constvalue";
-
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// The checksum (CRC-32 in base 62) of a credential's text up to it.
-pub fn checksum(text: &[u8]) -> [u8; CHECKSUM_LENGTH] {
-    let mut rest = crc32fast::hash(text);
-    let mut digits = [b'0'; CHECKSUM_LENGTH];
-    for digit in digits.iter_mut().rev() {
-        *digit = BASE62[(rest % 62) as usize];
-        rest /= 62;
-    }
-    digits
-}
-
-/// Whether the text ends with the checksum of what is before it.
-pub fn has_valid_checksum(credential: &[u8]) -> bool {
-    credential.split_last_chunk::<CHECKSUM_LENGTH>().is_some_and(|(text, given)| checksum(text) == *given)
-}
 
 /// Whether a text holds a credential, or names what stores one.
 pub fn is_in(text: &[u8]) -> bool {

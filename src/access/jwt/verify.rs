@@ -1,31 +1,20 @@
-//! From a signed token to the principal. Nothing is kept between calls: keys, tenant, user and membership are read anew each time.
+//! From a signed token to the principal. Nothing of a token is kept between calls: keys, user and membership are read anew each time.
 
-use super::super::role;
 use super::super::settings::{self, Membership};
+use super::super::{credential, role};
 use super::MAX_TOKEN;
 use super::claims::{Claims, Payload};
 use super::key::{self, JwtKey};
-use crate::context::registry::{self, Tenant};
-use crate::context::{self, Grants, Principal, Source};
+use crate::context::registry::{self, Tenant, User};
+use crate::context::{Grants, Principal, Source};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Kind, Reason};
-use crate::scan::{Key, Row, Table};
+use crate::raw::fallible_function;
 use crate::uuid;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
-use pgrx::Uuid;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
-
-/// Column numbers of `tenancy.users` and `tenancy.tenants`; sql/access.sql and sql/tenant.sql keep them.
-const USER_ID: i16 = 1;
-const USER_HOME: i16 = 2;
-const USER_EXTERNAL_ID: i16 = 4;
-const TOKENS_NOT_BEFORE: i16 = 5;
-
-static USERS: Table = Table::by(c"users", c"users_pkey");
-static USERS_BY_EXTERNAL_ID: Table = Table::by(c"users", c"users_external_id_key");
 
 /// PostgreSQL counts microseconds since 2000, a token seconds since 1970.
 const EPOCH_DIFFERENCE: f64 = 946_684_800.0;
@@ -92,36 +81,34 @@ fn payload(token: &str) -> Result<Outcome<(Payload, String)>> {
     })
 }
 
+/// A claim that has the form of an id.
+fn parse_id(claim: &str) -> Option<Uuid> {
+    uuid::parse(claim.to_ascii_lowercase().as_bytes()).map(Uuid::from_bytes)
+}
+
 /// The tenant that a claim names by its id or external id.
 fn find_tenant(claim: &str) -> Result<Option<Tenant>> {
-    if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
-        && let Some(tenant) = registry::find(Uuid::from_bytes(id))?
+    if let Some(id) = parse_id(claim)
+        && let Some(tenant) = registry::find(id)?
     {
         return Ok(Some(tenant));
     }
     registry::find_by_external_id(claim)
 }
 
-/// The user that a claim names by id or external id: the tenant's own, or one of no tenant. One of another tenant does not exist.
-fn find_user(tenant: &Tenant, claim: &str) -> Result<std::result::Result<Option<Row>, Reason>> {
-    let is_reachable = |row: &Row| row.uuid(USER_HOME).is_none_or(|home| home == *tenant.id.as_bytes());
-    if let Some(id) = uuid::parse(claim.to_ascii_lowercase().as_bytes())
-        && let Some(user) = USERS.first(&[Key::uuid(USER_ID, &id)])?
+/// The user that a claim names by id or external id. One at home in another tenant does not exist here, whatever is trusted.
+fn find_user(tenant: &Tenant, claim: &str) -> Result<std::result::Result<Option<User>, Reason>> {
+    if let Some(id) = parse_id(claim)
+        && let Some(user) = registry::find_user(id)?
     {
-        return Ok(if is_reachable(&user) { Ok(Some(user)) } else { Err(Reason::Unknown) });
+        return Ok(if user.exists_for(tenant.id) { Ok(Some(user)) } else { Err(Reason::Unknown) });
     }
-    for home in [Key::uuid(USER_HOME, tenant.id.as_bytes()), Key::null(USER_HOME)] {
-        let keys = [Key::text(USER_EXTERNAL_ID, claim)?, home];
-        if let Some(user) = USERS_BY_EXTERNAL_ID.first(&keys)? {
-            return Ok(Ok(Some(user)));
-        }
-    }
-    Ok(Ok(None))
+    registry::find_user_by_external_id(claim, tenant.id).map(Ok)
 }
 
 /// Whether the token was issued before its user's tokens were revoked. One that does not say when counts as such.
-fn is_revoked(user: &Row, issued_at: Option<f64>) -> bool {
-    let Some(not_before) = user.get::<i64>(TOKENS_NOT_BEFORE) else { return false };
+fn is_revoked(user: &User, issued_at: Option<f64>) -> bool {
+    let Some(not_before) = user.tokens_not_before else { return false };
     let not_before = not_before as f64 / 1e6 + EPOCH_DIFFERENCE;
     issued_at.is_none_or(|issued_at| issued_at < not_before)
 }
@@ -137,9 +124,9 @@ fn member(tenant: &Tenant, claims: &Claims) -> Result<std::result::Result<(Uuid,
         return Ok(Err(Reason::Revoked));
     }
     let id = match &user {
-        Some(user) => user.must(USER_ID)?,
-        None => match uuid::parse(claims.user.to_ascii_lowercase().as_bytes()) {
-            Some(id) if trusted => Uuid::from_bytes(id),
+        Some(user) => user.id,
+        None => match parse_id(&claims.user) {
+            Some(id) if trusted => id,
             _ => return Ok(Err(Reason::Unknown)),
         },
     };
@@ -177,29 +164,20 @@ fn principal(token: &str) -> Result<Outcome<Principal>> {
     })
 }
 
-/// Binds the transaction to the tenant that a signed token names.
-#[pg_extern]
-#[allow(clippy::type_complexity)]
-fn authenticate_jwt(
-    token: Option<&str>,
-) -> std::result::Result<
-    TableIterator<
-        'static,
-        (
-            name!(tenant_id, Uuid),
-            name!(user_id, Option<Uuid>),
-            name!(role, Option<String>),
-            name!(api_key_id, Option<Uuid>),
-            name!(scopes, Option<Vec<String>>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let principal = principal(token.unwrap_or_default())?.map_err(|(reason, kid)| {
-        monitor::count_attempt(Kind::Jwt, &kid, reason);
-        Error::InvalidCredential("token")
-    })?;
-    context::bind(&principal)?;
-    let Principal { tenant, user, grants: Grants { role, scopes, .. }, .. } = principal;
-    Ok(TableIterator::once((tenant.id, user, role, None, scopes)))
+/// # Safety
+/// `fcinfo` is the record of a call of authenticate_jwt().
+unsafe fn authenticate(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let principal = principal(credential::argument(fcinfo))?.map_err(|(reason, kid)| {
+            monitor::count_attempt(Kind::Jwt, &kid, reason);
+            Error::InvalidCredential("token")
+        })?;
+        credential::bind_and_answer(fcinfo, &principal)
+    }
+}
+
+fallible_function! {
+    /// Binds the transaction to the tenant that a signed token names.
+    pg_tenancy_authenticate_jwt, pg_finfo_pg_tenancy_authenticate_jwt, authenticate
 }
