@@ -9,7 +9,7 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
 COMMENT ON TABLE tenancy.plans IS
     'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Every level reads it.';
 
--- id, slug, status and external_id are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
+-- id, slug, status, isolation, external_id and schema_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -28,15 +28,18 @@ CREATE TABLE tenancy.tenants (
     purge_after timestamptz,
     purge_started_at timestamptz,
     purged_rows jsonb,
+    schema_name name CONSTRAINT tenants_schema_name_key UNIQUE,
+    template name,
     CONSTRAINT tenants_status_check CHECK (
         CASE status WHEN 'deleted' THEN deleted_at IS NOT NULL AND purge_after IS NOT NULL
              ELSE status IN ('active', 'read_only', 'suspended', 'cancelled', 'provisioning', 'moving')
                   AND deleted_at IS NULL AND purge_after IS NULL AND purge_started_at IS NULL END)
 );
+CREATE INDEX tenants_template_idx ON tenancy.tenants (template) WHERE template IS NOT NULL;
 CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
 COMMENT ON TABLE tenancy.tenants IS
-    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. Levels client and app see their bound tenant, operator and admin all.';
+    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. schema_name is the schema of a tenant under schema isolation, template what it was made from. Levels client and app see their bound tenant, operator and admin all.';
 
 -- Backends remember the states of tenants that they have read (src/context/registry.rs); each change of a row reaches them all, whoever
 -- makes it, logical replication included.

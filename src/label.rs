@@ -2,7 +2,9 @@
 //!
 //! `protected`, on a table: policies go with DROP EXTENSION, and with them the sign by which the guard knows the table; this stays.
 //! `exempt: reason`, on a view, materialised view or function that an administrator lets through.
+//! `tenant: uuid`, on a schema that is a tenant's own; `template`, on one that tenants' schemas are made from.
 
+use crate::uuid;
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
 use std::ffi::{CStr, c_char};
 
@@ -11,6 +13,11 @@ pub const PROVIDER: &str = "pg_tenancy";
 pub const PROTECTED: &str = "protected";
 /// How the label of an exempt object begins; the reason follows.
 pub const EXEMPT: &str = "exempt: ";
+
+/// The label of a template's schema.
+pub const TEMPLATE: &str = "template";
+/// How the label of a tenant's schema begins; the tenant's id follows.
+pub const TENANT: &str = "tenant: ";
 
 const PROVIDER_NAME: &CStr = c"pg_tenancy";
 
@@ -31,27 +38,54 @@ unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label:
         (_, None) => true,
         (pg_sys::RelationRelationId, Some(label)) => label == PROTECTED || label.starts_with(EXEMPT),
         (pg_sys::ProcedureRelationId, Some(label)) => label.starts_with(EXEMPT),
+        (pg_sys::NamespaceRelationId, Some(label)) => Use::from_label(&label).is_some(),
         _ => false,
     };
     if !superuser {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "labels of pg_tenancy are set by protect_table() and allow_definer()"
+            "labels of pg_tenancy are set by protect_table(), allow_definer(), register_template() and create_tenant_schema()"
         );
     }
     if !known {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            "a label of pg_tenancy is \"protected\" or begins with \"exempt: \""
+            "a label of pg_tenancy is \"protected\" or \"exempt: ...\", and of a schema \"template\" or \"tenant: ...\""
         );
+    }
+    if class == pg_sys::NamespaceRelationId {
+        // Labels have no cache of their own; whoever remembers one hears of it as of a change of the schema.
+        // SAFETY: the oid of a catalog.
+        unsafe { pg_sys::CacheInvalidateCatalog(pg_sys::NamespaceRelationId) };
     }
 }
 
-/// The label of a relation.
-fn of(relation: pg_sys::Oid) -> Option<String> {
-    let object = pg_sys::ObjectAddress { classId: pg_sys::RelationRelationId, objectId: relation, objectSubId: 0 };
+/// What a schema is used for, as its label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    Tenant([u8; 16]),
+    Template,
+}
+
+impl Use {
+    fn from_label(label: &str) -> Option<Self> {
+        match label.strip_prefix(TENANT) {
+            Some(tenant) => uuid::parse(tenant.as_bytes()).map(Self::Tenant),
+            None => (label == TEMPLATE).then_some(Self::Template),
+        }
+    }
+}
+
+/// What a schema is used for; None for an ordinary one. Reads the catalog: whoever asks often remembers it.
+pub fn of_schema(namespace: pg_sys::Oid) -> Option<Use> {
+    of(pg_sys::NamespaceRelationId, namespace).and_then(|label| Use::from_label(&label))
+}
+
+/// The label of an object.
+fn of(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<String> {
+    let object = pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
     // SAFETY: a scan of pg_seclabel that returns null or a palloc'd C string.
     unsafe {
         let label = pg_sys::GetSecurityLabel(&object, PROVIDER_NAME.as_ptr());
@@ -61,10 +95,10 @@ fn of(relation: pg_sys::Oid) -> Option<String> {
 
 /// Whether the relation was protected.
 pub fn is_protected(relation: pg_sys::Oid) -> bool {
-    of(relation).is_some_and(|label| label == PROTECTED)
+    of(pg_sys::RelationRelationId, relation).is_some_and(|label| label == PROTECTED)
 }
 
 /// Whether the relation is exempt.
 pub fn is_exempt(relation: pg_sys::Oid) -> bool {
-    of(relation).is_some_and(|label| label.starts_with(EXEMPT))
+    of(pg_sys::RelationRelationId, relation).is_some_and(|label| label.starts_with(EXEMPT))
 }

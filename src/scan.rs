@@ -129,6 +129,14 @@ impl Row {
         (!*self.nulls.get(place)?).then(|| unsafe { pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr()) }.into())
     }
 
+    /// A column of type name; None for NULL.
+    pub fn name(&self, column: i16) -> Option<String> {
+        let place = usize::try_from(column).ok()?.checked_sub(1)?;
+        let (datum, is_null) = (*self.values.get(place)?, *self.nulls.get(place)?);
+        // SAFETY: a datum of type name points at 64 bytes that end with a zero.
+        (!is_null).then(|| unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_string_lossy().into_owned())
+    }
+
     pub fn uuid(&self, column: i16) -> Option<[u8; 16]> {
         self.get::<Uuid>(column).map(|uuid| *uuid.as_bytes())
     }

@@ -27,7 +27,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         FUNCTIONS,
         access::FUNCTIONS,
         tenant::FUNCTIONS,
-        isolation::FUNCTIONS,
+        isolation::row::FUNCTIONS,
+        isolation::schema::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -42,7 +43,8 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         RELATIONS,
         access::RELATIONS,
         tenant::RELATIONS,
-        isolation::RELATIONS,
+        isolation::row::RELATIONS,
+        isolation::schema::RELATIONS,
     ]
     .concat()
     .into_iter()

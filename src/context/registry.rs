@@ -10,7 +10,9 @@ use pgrx::Uuid;
 const ID: i16 = 1;
 const SLUG: i16 = 2;
 const STATUS: i16 = 3;
+const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
+const SCHEMA_NAME: i16 = 17;
 
 /// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
 const MEMBER_TENANT: i16 = 1;
@@ -62,11 +64,42 @@ impl Status {
     }
 }
 
+/// Where a tenant's rows live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In tables that tenants share.
+    Row,
+    /// In a schema of its own; None while it has none.
+    Schema(Option<Identifier>),
+    /// In a database of its own.
+    Database,
+}
+
+/// An identifier as the catalogs hold it: 63 bytes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identifier {
+    length: u8,
+    bytes: [u8; 63],
+}
+
+impl Identifier {
+    fn new(name: &str) -> Option<Self> {
+        let mut bytes = [0; 63];
+        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        Some(Self { length: name.len() as u8, bytes })
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
 /// What a bind needs to know of a tenant.
 #[derive(Clone, Copy)]
 pub struct Tenant {
     pub id: Uuid,
     pub status: Status,
+    pub isolation: Isolation,
 }
 
 impl Tenant {
@@ -133,7 +166,12 @@ pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
 }
 
 fn read(row: Row) -> Result<Tenant> {
-    Ok(Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)? })
+    let isolation = match row.must::<&str>(ISOLATION)? {
+        "row" => Isolation::Row,
+        "schema" => Isolation::Schema(row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name))),
+        _ => Isolation::Database,
+    };
+    Ok(Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation })
 }
 
 /// The role of a user in a tenant; None for one who is no member.

@@ -11,17 +11,24 @@ use pgrx::{Uuid, pg_sys};
 /// Sets our locks apart from SQL's advisory locks, which use 1 and 2 here: no SQL function can take or release ours. Shown as
 /// `objsubid` in pg_locks.
 pub const LOCK_CLASS: u16 = 0x7e4a;
+/// The class of what is done to a tenant's schema as a whole.
+const SCHEMA_CLASS: u16 = 0x7e4b;
+/// The class of what is done to a template.
+const TEMPLATE_CLASS: u16 = 0x7e4c;
 
 /// Two tenants whose keys collide wait for each other; nothing else happens.
 fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
     let number = u128::from_be_bytes(*tenant);
-    let key = (number >> 64) as u64 ^ number as u64;
+    tag_of((number >> 64) as u64 ^ number as u64, LOCK_CLASS)
+}
+
+fn tag_of(key: u64, class: u16) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         // SAFETY: a plain read.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
         locktag_field2: (key >> 32) as u32,
         locktag_field3: key as u32,
-        locktag_field4: LOCK_CLASS,
+        locktag_field4: class,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }
@@ -65,5 +72,72 @@ pub fn wait_for_writers(tenant: Uuid) {
     if acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, false) == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
         notice!("waiting for transactions that have written for tenant \"{tenant}\" to end");
         take_alone(tenant);
+    }
+}
+
+/// What someone wants to do with a schema or template.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Read its definition, with others.
+    Share,
+    /// Change it or drop it, alone.
+    Exclusive,
+}
+
+/// A schema or template, as something to lock. Taken before any other lock that the same work needs, in the order template, then tenants by
+/// id, so that creating, cloning, migrating and dropping wait for each other and not in a circle.
+#[derive(Clone, Copy)]
+pub struct Subject(pg_sys::LOCKTAG);
+
+impl Subject {
+    pub fn schema_of(tenant: Uuid) -> Self {
+        let number = u128::from_be_bytes(*tenant.as_bytes());
+        Self(tag_of((number >> 64) as u64 ^ number as u64, SCHEMA_CLASS))
+    }
+
+    pub fn template(name: &str) -> Self {
+        // FNV-1a: the same in every process and version.
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self(tag_of(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash), TEMPLATE_CLASS))
+    }
+
+    /// Waits for the lock, which the transaction's end releases.
+    pub fn lock(&self, mode: Mode) {
+        self.acquire(mode, false, true);
+    }
+
+    /// Takes the lock until the transaction's end, unless someone would have to be waited for.
+    pub fn try_lock(&self, mode: Mode) -> bool {
+        self.acquire(mode, false, false)
+    }
+
+    /// Waits for the lock, which outlives transactions until [`Self::unlock_session`] or the end of the process.
+    pub fn lock_session(&self, mode: Mode) {
+        self.acquire(mode, true, true);
+    }
+
+    /// Takes that lock unless someone would have to be waited for.
+    pub fn try_lock_session(&self, mode: Mode) -> bool {
+        self.acquire(mode, true, false)
+    }
+
+    pub fn unlock_session(&self, mode: Mode) {
+        // SAFETY: gives back what lock_session took; PostgreSQL warns when there is nothing.
+        unsafe { pg_sys::LockRelease(&self.0, mode.lock_mode(), true) };
+    }
+
+    fn acquire(&self, mode: Mode, session: bool, wait: bool) -> bool {
+        // SAFETY: takes a lock as any other, under lock_timeout.
+        let result = unsafe { pg_sys::LockAcquire(&self.0, mode.lock_mode(), session, !wait) };
+        result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+impl Mode {
+    fn lock_mode(self) -> pg_sys::LOCKMODE {
+        match self {
+            Self::Share => pg_sys::ShareLock as _,
+            Self::Exclusive => pg_sys::ExclusiveLock as _,
+        }
     }
 }

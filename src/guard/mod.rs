@@ -15,6 +15,7 @@ mod function;
 pub mod lock;
 mod objects;
 mod permissions;
+pub mod schema;
 mod statistics;
 
 use crate::context;
