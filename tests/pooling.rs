@@ -2,7 +2,7 @@
 //! server session serves every tenant.
 
 mod storm;
-mod wire;
+pub(crate) mod wire;
 
 use harness::{
     Client, Database, PgBouncer, PoolOptions, Uuid, as_tenant, backend_pid, bind, count, fails, one, simple, text,

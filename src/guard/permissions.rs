@@ -95,10 +95,12 @@ fn is_exempt_from_schemas<I: Iterator<Item = RelationUse>>(uses: impl Fn() -> I,
     !schema::is_worked_on() && (exemption::function_is_exempt() || comes_by_exempt_views(uses(), usage))
 }
 
-/// Whether the relation is used through a view (or a rule), and every such relation of that owner in the statement is exempt.
+/// Whether the relation is used through a view (or a rule), and every such relation of that owner in the statement is exempt. PostgreSQL's
+/// own views need no exemption.
 fn comes_by_exempt_views(uses: impl Iterator<Item = RelationUse>, usage: RelationUse) -> bool {
     let owner = usage.check_as;
     let mut sources = uses
+        .filter(|other| other.relation.to_u32() >= pg_sys::FirstNormalObjectId)
         .filter(|other| relation::has_rules_of(other.relation, owner))
         .map(|other| label::is_exempt(other.relation))
         .peekable();
