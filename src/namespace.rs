@@ -144,11 +144,20 @@ pub fn of_function(function: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { unguarded::get_func_namespace(function) }
 }
 
-/// Makes PostgreSQL look up the schemas of `search_path` again when it next needs them, because which of them may be used has changed. Also
-/// called while a transaction ends; it only sets a mark.
+/// Whether PostgreSQL has met a tenant's or template's schema in `search_path` since it was last told to look again.
+static ON_SEARCH_PATH: BackendStatic<bool> = BackendStatic::new(false);
+
+/// Called when PostgreSQL asks whether such a schema, which `search_path` names, may be used now. It remembers the answer.
+pub fn note_on_search_path() {
+    ON_SEARCH_PATH.set(true);
+}
+
+/// Makes PostgreSQL ask again when it next needs `search_path`, because what may be used has changed. Also called while a transaction ends; it
+/// only sets a mark.
 #[inline]
 pub fn look_up_search_path_again() {
-    if known_to_be_used() != Some(false) {
+    if ON_SEARCH_PATH.get() {
+        ON_SEARCH_PATH.set(false);
         // SAFETY: the assign hook of search_path, which ignores its arguments.
         unsafe { unguarded::assign_search_path(std::ptr::null(), std::ptr::null_mut()) };
     }

@@ -697,3 +697,439 @@ fn a_sequence_is_closed_by_whatever_way_it_is_reached() {
         assert_eq!(house.everything(), before, "{statement}");
     }
 }
+
+#[test]
+fn the_protocols_function_call_reaches_no_foreign_sequence() {
+    let house = House::new("schema_fastpath");
+    let own = text(&mut house.database.superuser(), "SELECT 'tenant_b.contacts_id_seq'::regclass::oid");
+    let (foreign, before) = (house.oid("tenant_a.contacts_id_seq"), house.everything());
+    let mut wire = Wire::open(house.database.server().port(), "app", house.database.name(), &[]).expect("connect");
+    for bound in [false, true] {
+        for (function, arguments) in [
+            (1574, vec![foreign.as_str()]),
+            (1576, vec![&foreign, "1"]),
+            (1765, vec![&foreign, "1", "t"]),
+            (1574, vec![&own]),
+        ] {
+            wire.run(&if bound { format!("BEGIN; SELECT set_tenant('{}')", house.b) } else { "BEGIN".to_owned() });
+            let refusal = wire.call(function, &arguments).expect_err("refused");
+            assert!(refusal.contains("42501"), "{function}: {refusal}");
+            wire.run("ROLLBACK");
+        }
+    }
+    assert_eq!(house.everything(), before);
+}
+
+/// Objects outside A's schema that reach into it, made by `owner` or the superuser, and what app calls. None is exempt.
+const DETOURS: &[(&str, &str)] = &[
+    ("CREATE VIEW public.d AS SELECT * FROM tenant_a.contacts", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d WITH (security_barrier) AS SELECT * FROM tenant_a.contacts", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d WITH (security_invoker) AS SELECT * FROM tenant_a.contacts", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT name FROM tenant_a.names", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT * FROM tenant_a.contacts", "INSERT INTO public.d (name) VALUES ('x')"),
+    ("CREATE VIEW public.d AS SELECT * FROM tenant_a.contacts", "UPDATE public.d SET name = 'x'"),
+    ("CREATE VIEW public.d AS SELECT * FROM tenant_a.contacts", "DELETE FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT * FROM tenant_a.contacts", "EXPLAIN SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT nextval('tenant_a.contacts_id_seq')", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT tenant_a.answer()", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT 1::bigint OPERATOR(tenant_a.<+>) 2::bigint", "SELECT * FROM public.d"),
+    ("CREATE VIEW public.d AS SELECT last_value FROM tenant_a.contacts_id_seq", "SELECT * FROM public.d"),
+    (
+        "CREATE FUNCTION public.d() RETURNS bigint SECURITY DEFINER LANGUAGE sql AS 'SELECT count(*) FROM tenant_a.contacts'",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS bigint SECURITY DEFINER LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM tenant_a.contacts; END",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS SETOF tenant_a.contacts LANGUAGE sql STABLE AS 'SELECT * FROM tenant_a.contacts'",
+        "SELECT * FROM public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN DELETE FROM tenant_a.notes; END'",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN TRUNCATE tenant_a.notes; END'",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN LOCK TABLE tenant_a.notes; END'",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS bigint SECURITY DEFINER LANGUAGE sql AS $$SELECT nextval('tenant_a.contacts_id_seq')$$",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE PROCEDURE public.d() SECURITY DEFINER LANGUAGE plpgsql AS 'BEGIN UPDATE tenant_a.contacts SET name = NULL; END'",
+        "CALL public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS bigint SECURITY DEFINER SET search_path = tenant_a LANGUAGE plpgsql AS
+            'BEGIN EXECUTE $x$DROP TABLE tenant_a.notes$x$; RETURN 1; END'",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE FUNCTION public.d() RETURNS void SECURITY DEFINER LANGUAGE plpgsql AS $$BEGIN DROP SCHEMA tenant_a CASCADE; END$$",
+        "SELECT public.d()",
+    ),
+    (
+        "CREATE TABLE public.d (a int); CREATE FUNCTION public.t() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS
+            'BEGIN PERFORM * FROM tenant_a.contacts; RETURN NEW; END';
+         CREATE TRIGGER t BEFORE INSERT ON public.d FOR EACH ROW EXECUTE FUNCTION public.t()",
+        "INSERT INTO public.d VALUES (1)",
+    ),
+    (
+        "CREATE TABLE public.d (a bigint DEFAULT nextval('tenant_a.contacts_id_seq'), b int)",
+        "INSERT INTO public.d (b) VALUES (1)",
+    ),
+    (
+        "CREATE TABLE public.d (a int); CREATE RULE r AS ON INSERT TO public.d DO ALSO DELETE FROM tenant_a.notes",
+        "INSERT INTO public.d VALUES (1)",
+    ),
+    (
+        "CREATE TABLE public.d (a int); ALTER TABLE public.d ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON public.d USING (a IN (SELECT id FROM tenant_a.contacts))",
+        "SELECT * FROM public.d",
+    ),
+    ("CREATE TABLE public.d (a int); CREATE TABLE tenant_a.child () INHERITS (public.d)", "SELECT * FROM public.d"),
+    ("CREATE TABLE public.d (a int); CREATE TABLE tenant_a.child () INHERITS (public.d)", "UPDATE public.d SET a = 1"),
+    ("CREATE TABLE public.d (a int); CREATE TABLE tenant_a.child () INHERITS (public.d)", "TRUNCATE public.d"),
+    (
+        "CREATE TABLE public.d (a int) PARTITION BY LIST (a); CREATE TABLE tenant_a.child PARTITION OF public.d FOR VALUES IN (1)",
+        "SELECT * FROM public.d",
+    ),
+    (
+        "CREATE TABLE public.d (a int PRIMARY KEY); INSERT INTO public.d VALUES (1);
+         ALTER TABLE tenant_a.notes ADD d int DEFAULT 1 REFERENCES public.d ON DELETE CASCADE",
+        "DELETE FROM public.d",
+    ),
+    (
+        "CREATE TABLE public.d (a int PRIMARY KEY); INSERT INTO public.d VALUES (1); ALTER TABLE tenant_a.notes ADD d int DEFAULT 1 REFERENCES public.d",
+        "DELETE FROM public.d",
+    ),
+];
+
+#[test]
+fn no_object_outside_leads_into_a_foreign_schema() {
+    for (owner, label) in [("owner", "schema_detour_owner"), ("postgres", "schema_detour_super")] {
+        let mut house = House::new(label);
+        for (create, statement) in DETOURS {
+            let before = house.everything();
+            let mut superuser = house.database.superuser();
+            // Made while the schema is not A's, since an owner is guarded as well.
+            let make = format!(
+                "BEGIN; SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS NULL; SET LOCAL ROLE {owner}; {create};
+                 GRANT ALL ON ALL TABLES IN SCHEMA public TO app, client; RESET ROLE;
+                 GRANT ALL ON ALL TABLES IN SCHEMA tenant_a TO app, client;
+                 SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS 'tenant: {}'; COMMIT",
+                house.a
+            );
+            superuser.batch_execute(&make).expect(create);
+            let with_column = house.everything();
+            for tenant in [Some(house.b), None] {
+                let mut transaction = house.app.transaction().expect("begin");
+                if let Some(tenant) = tenant {
+                    bind(&mut transaction, tenant);
+                }
+                is_about_schemas(statement, &fails(transaction.batch_execute(statement), "42501"));
+            }
+            fails(house.database.connect("client").batch_execute(statement), "42501");
+            assert_eq!(house.everything(), with_column, "{create}; {statement}");
+            let is_ddl = ["DROP", "TRUNCATE", "LOCK", "NULL;"]
+                .iter()
+                .any(|word| create.contains(word) || statement.contains(word));
+            if !is_ddl {
+                let mut transaction = house.app.transaction().expect("begin");
+                bind(&mut transaction, house.a);
+                let outcome = transaction.batch_execute(statement);
+                let code = outcome.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
+                assert!(matches!(code, None | Some("23503")), "for A itself, {statement}: {outcome:?}");
+            }
+            superuser
+                .batch_execute(
+                    "DO $$ DECLARE o text; BEGIN
+                        FOR o IN SELECT CASE prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END || oid::regprocedure FROM pg_proc
+                            WHERE pronamespace = 'public'::regnamespace AND proname IN ('d', 't')
+                        LOOP EXECUTE 'DROP ' || o || ' CASCADE'; END LOOP; END $$;
+                     DO $$ BEGIN IF (SELECT relkind FROM pg_class WHERE oid = to_regclass('public.d')) = 'v' THEN DROP VIEW public.d CASCADE;
+                        ELSE DROP TABLE IF EXISTS public.d CASCADE; END IF; END $$;
+                     ALTER TABLE tenant_a.notes DROP COLUMN IF EXISTS d; DROP TABLE IF EXISTS tenant_a.child",
+                )
+                .expect("clean up");
+            superuser
+                .batch_execute("SELECT setval('tenant_a.contacts_id_seq', 100), setval('tenant_a.notes_id_seq', 10)")
+                .expect("reset");
+            assert_eq!(house.everything(), before, "{create}");
+        }
+    }
+}
+
+#[test]
+fn an_exempt_object_may_use_every_tenants_schema() {
+    let house = House::new("schema_exempt");
+    house.as_superuser(
+        "CREATE VIEW public.all_contacts AS SELECT name FROM tenant_a.contacts UNION ALL SELECT name FROM tenant_b.contacts;
+         CREATE FUNCTION public.total() RETURNS bigint SECURITY DEFINER LANGUAGE plpgsql AS
+            $$DECLARE n bigint; BEGIN EXECUTE 'SELECT count(*) FROM tenant_a.contacts' INTO n; RETURN n; END$$;
+         GRANT SELECT ON all_contacts TO app",
+    );
+    let mut app = house.database.connect("app");
+    let mut admin = house.database.connect("admin");
+    for (object, statement, expected) in [
+        ("public.all_contacts", "SELECT count(*) FROM all_contacts", "200"),
+        ("public.total()", "SELECT total()", "100"),
+    ] {
+        fails(app.batch_execute(statement), "42501");
+        one::<bool>(&mut admin, "SELECT allow_definer($1, 'a test')", &[&object]);
+        assert_eq!(text(&mut app, statement), expected, "unbound");
+        as_tenant(&mut app, house.b, |transaction| assert_eq!(text(transaction, statement), expected, "bound"));
+        one::<bool>(&mut admin, "SELECT disallow_definer($1)", &[&object]);
+        fails(app.batch_execute(statement), "42501");
+    }
+}
+
+/// An operator that tells what it is given, for the planner's estimates to call.
+const TELLTALE: &str = "
+    CREATE FUNCTION pg_temp.tell(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
+        $$BEGIN RAISE NOTICE 'told %', $1; RETURN true; END$$;
+    CREATE OPERATOR pg_temp.<~ (FUNCTION = pg_temp.tell, LEFTARG = text, RIGHTARG = text, RESTRICT = scalarltsel);
+    CREATE OPERATOR pg_temp.=~ (FUNCTION = pg_temp.tell, LEFTARG = text, RIGHTARG = text, RESTRICT = eqsel)";
+
+#[test]
+fn planning_tells_nothing_of_another_tenants_values() {
+    let house = House::new("schema_planning");
+    house.as_superuser(
+        "UPDATE tenant_a.contacts SET mood = 'glad', name = 'secret of tenant_a ' || id % 5; ANALYZE tenant_a.contacts;
+         BEGIN; SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS NULL; SET LOCAL ROLE owner;
+         CREATE VIEW public.owners AS SELECT * FROM tenant_a.contacts; GRANT SELECT ON public.owners TO app; COMMIT",
+    );
+    house.as_superuser(&format!("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS 'tenant: {}'", house.a));
+    let (mut app, notices) = house.database.connect_with_notices("app");
+    app.batch_execute(TELLTALE).expect("make a telltale");
+    let statement =
+        |operator| format!("EXPLAIN SELECT * FROM public.owners WHERE name OPERATOR(pg_temp.{operator}) 'x'");
+    for operator in ["<~", "=~"] {
+        for tenant in [Some(house.b), None] {
+            let mut transaction = app.transaction().expect("begin");
+            if let Some(tenant) = tenant {
+                bind(&mut transaction, tenant);
+            }
+            fails(transaction.batch_execute(&statement(operator)), "42501");
+        }
+        let told = notices.take();
+        assert!(told.iter().all(|notice| !notice.message().contains("secret")), "{told:?}");
+        as_tenant(&mut app, house.a, |transaction| {
+            transaction.batch_execute(&statement(operator)).expect("for A itself")
+        });
+        assert!(notices.contains("secret of tenant_a"), "the test would not notice");
+        notices.take();
+    }
+}
+
+#[test]
+fn the_guard_outlives_the_extension() {
+    let house = House::new("schema_dropped");
+    let mut app = house.database.connect("app");
+    as_tenant(&mut app, house.a, |transaction| {
+        transaction.batch_execute("PREPARE p AS SELECT * FROM tenant_a.contacts; EXECUTE p").unwrap()
+    });
+    house.as_superuser("DROP EXTENSION pg_tenancy CASCADE");
+    let number = house.oid("tenant_a.contacts_id_seq");
+    let mut fresh = house.database.connect("app");
+    for session in [&mut app, &mut fresh] {
+        for statement in [
+            "SELECT * FROM tenant_a.contacts",
+            "SELECT nextval('tenant_a.contacts_id_seq')",
+            &format!("SELECT nextval({number})"),
+            "SELECT tenant_a.answer()",
+            "TRUNCATE tenant_a.notes",
+            "SELECT * FROM template_t.contacts",
+        ] {
+            fails(session.batch_execute(statement), "42501");
+        }
+    }
+    fails(app.batch_execute("EXECUTE p"), "42501");
+    house.database.superuser().batch_execute("SELECT * FROM tenant_a.contacts").expect("for those who bypass");
+}
+
+#[test]
+fn a_label_counts_from_the_moment_it_is_committed() {
+    let house = House::new("schema_label");
+    let mut superuser = house.database.superuser();
+    superuser.batch_execute("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS NULL; SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_b IS NULL;
+        SECURITY LABEL FOR pg_tenancy ON SCHEMA template_t IS NULL").expect("no labels");
+    let mut app = house.database.connect("app");
+    app.batch_execute("SET search_path = tenant_a, public; PREPARE p AS SELECT count(*) FROM contacts; PREPARE q AS SELECT nextval('contacts_id_seq')").expect("prepare");
+    for _ in 0..7 {
+        app.batch_execute("EXECUTE p; EXECUTE q; SELECT answer()").expect("not a tenant's");
+    }
+    let label = format!("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS 'tenant: {}'", house.a);
+    // In mid-transaction, with the table's lock held.
+    app.batch_execute("BEGIN; EXECUTE p; SAVEPOINT s").expect("read");
+    superuser.batch_execute(&label).expect("label");
+    for statement in [
+        "EXECUTE p",
+        "SELECT count(*) FROM tenant_a.contacts",
+        "SELECT count(*) FROM contacts",
+        "EXECUTE q",
+        "SELECT answer()",
+    ] {
+        let code = fails_with(&mut app, statement);
+        assert!(["42501", "42P01", "42883"].contains(&code.as_str()), "{statement}: {code}");
+        app.batch_execute("ROLLBACK TO s").expect("roll back");
+    }
+    app.batch_execute("ROLLBACK").expect("roll back");
+    superuser.batch_execute("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS NULL").expect("no label");
+    app.batch_execute("EXECUTE p; EXECUTE q; SELECT answer()").expect("no more a tenant's");
+    // A label that is undone was never there, for its own session too.
+    superuser.batch_execute(&format!("BEGIN; {label}; ROLLBACK; SET ROLE app")).expect("label and undo");
+    superuser.batch_execute("SELECT * FROM tenant_a.contacts").expect("no label");
+    superuser.batch_execute(&format!("RESET ROLE; {label}; SET ROLE app")).expect("label");
+    fails(superuser.batch_execute("SELECT * FROM tenant_a.contacts"), "42501");
+}
+
+#[test]
+fn nobody_but_a_superuser_labels_a_schema() {
+    let house = House::new("schema_labels");
+    for role in ["app", "client", "owner", "operator", "admin"] {
+        let mut session = house.database.connect(role);
+        for label in ["NULL".to_owned(), "'template'".to_owned(), format!("'tenant: {}'", house.b)] {
+            let statement = format!("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS {label}");
+            fails(session.batch_execute(&statement), "42501");
+        }
+    }
+}
+
+#[test]
+fn an_owner_is_guarded_and_a_bypassing_role_is_not() {
+    let house = House::new("schema_owner");
+    house.as_superuser(&format!("GRANT CREATE ON DATABASE {} TO owner", house.database.name()));
+    let mut owner = house.database.connect("owner");
+    for statement in [
+        "SELECT * FROM tenant_a.contacts",
+        "DROP TABLE tenant_a.notes",
+        "ALTER TABLE tenant_a.contacts ADD x int",
+        "CREATE TABLE tenant_a.x (a int)",
+        "CREATE OR REPLACE FUNCTION tenant_a.answer() RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT 1::text'",
+        "CREATE INDEX ON tenant_a.contacts (name)",
+        "COMMENT ON TABLE tenant_a.contacts IS 'x'",
+        "DROP SCHEMA tenant_a CASCADE",
+        "ALTER SCHEMA tenant_a RENAME TO x",
+        "VACUUM tenant_a.contacts",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA tenant_a TO PUBLIC",
+    ] {
+        is_about_schemas(statement, &fails(owner.batch_execute(statement), "42501"));
+    }
+    let fault = fails(owner.batch_execute("DROP OWNED BY owner"), "42501");
+    assert!(fault.message().contains("belongs to another tenant"), "{fault}");
+    owner.batch_execute("CREATE TABLE template_t.x (a int); INSERT INTO template_t.x VALUES (1); SELECT nextval('template_t.contacts_id_seq')")
+        .expect("the template is its owner's");
+    let mut app = house.database.connect("app");
+    for tenant in [Some(house.a), None] {
+        let mut transaction = app.transaction().expect("begin");
+        if let Some(tenant) = tenant {
+            bind(&mut transaction, tenant);
+        }
+        let fault = fails(transaction.batch_execute("SELECT * FROM template_t.contacts"), "42501");
+        assert!(fault.message().contains("template"), "{fault}");
+    }
+    house.as_superuser("SELECT * FROM tenant_a.contacts; SET search_path = tenant_a; SELECT nextval('contacts_id_seq'); SELECT answer()");
+    let dump = run(house.database.tool("pg_dump", "postgres").args(["-n", "tenant_a"]));
+    assert!(dump.contains("secret of tenant_a 100") && dump.contains("SECURITY LABEL"), "{dump}");
+}
+
+#[test]
+fn a_read_only_tenants_schema_is_not_written() {
+    let mut house = House::new("schema_read_only");
+    one::<Uuid>(&mut house.database.connect("operator"), "SELECT suspend_tenant($1, mode => 'read_only')", &[&house.a]);
+    assert_eq!(as_tenant(&mut house.app, house.a, |transaction| count(transaction, "contacts")), 100);
+    for statement in [
+        "INSERT INTO contacts (name) VALUES ('x')",
+        "DELETE FROM notes",
+        "TRUNCATE notes",
+        "SELECT nextval('contacts_id_seq')",
+        "SAVEPOINT s; RELEASE s; UPDATE contacts SET name = 'x'",
+        "SAVEPOINT s; RELEASE s; TRUNCATE notes",
+        "SAVEPOINT s; RELEASE s; SELECT setval('contacts_id_seq', 1)",
+    ] {
+        refused_as(&mut house.app, house.a, statement, "25006");
+    }
+}
+
+#[test]
+fn writers_of_a_schema_hold_off_a_change_of_state() {
+    let mut house = House::new("schema_writers");
+    let pid = harness::backend_pid(&mut house.app);
+    let mut transaction = house.app.transaction().expect("begin");
+    bind(&mut transaction, house.a);
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = $1";
+    let mut superuser = house.database.superuser();
+    transaction.batch_execute("SELECT * FROM contacts").expect("read");
+    assert_eq!(one::<i64>(&mut superuser, locks, &[&pid]), 0, "readers take no lock");
+    transaction.batch_execute("INSERT INTO contacts (name) VALUES ('x')").expect("write");
+    assert_eq!(one::<i64>(&mut superuser, locks, &[&pid]), 1);
+}
+
+#[test]
+fn a_statement_over_a_tenants_schema_does_not_change_the_tenant() {
+    let house = House::new("schema_mixing");
+    let mut admin = house.database.connect("admin");
+    house.as_superuser("GRANT USAGE ON SCHEMA tenant_a, tenant_b TO admin; GRANT SELECT ON ALL TABLES IN SCHEMA tenant_a, tenant_b TO admin");
+    let mut transaction = admin.transaction().expect("begin");
+    one::<Uuid>(&mut transaction, "SELECT rebind_tenant($1)", &[&house.a]);
+    let mixing = format!("SELECT name, rebind_tenant('{}') FROM contacts", house.b);
+    let fault = fails(transaction.batch_execute(&mixing), "55000");
+    assert!(fault.message().contains("statement"), "{fault}");
+    drop(transaction);
+    let mut transaction = admin.transaction().expect("begin");
+    one::<Uuid>(&mut transaction, "SELECT rebind_tenant($1)", &[&house.a]);
+    transaction.batch_execute("DECLARE c CURSOR FOR SELECT name FROM contacts; FETCH c").expect("open a cursor");
+    fails(transaction.batch_execute(&format!("SELECT rebind_tenant('{}')", house.b)), "55000");
+}
+
+#[test]
+fn indexes_serve_a_tenants_schema_as_they_serve_any() {
+    let mut house = House::new("schema_indexes");
+    let mut superuser = house.database.superuser();
+    superuser
+        .batch_execute(
+            "CREATE INDEX words_idx ON tenant_a.contacts USING gin (words);
+             CREATE INDEX name_idx ON tenant_a.contacts (name text_pattern_ops);
+             CREATE INDEX data_idx ON tenant_a.contacts USING gin (data jsonb_path_ops);
+             INSERT INTO tenant_a.contacts (name, data) SELECT 'word' || i || ' x', jsonb_build_object('k', i) FROM generate_series(1, 20000) i",
+        )
+        .expect("fill");
+    superuser.batch_execute("VACUUM ANALYZE tenant_a.contacts").expect("analyse");
+    for (condition, index) in [
+        ("words @@ to_tsquery('simple', 'word77')", "words_idx"),
+        ("name LIKE 'word777 %'", "name_idx"),
+        (r#"data @> '{"k": 7}'"#, "data_idx"),
+        ("email = '1@example.com'", "contacts_email_key"),
+    ] {
+        let plan = as_tenant(&mut house.app, house.a, |transaction| {
+            simple(transaction, &format!("EXPLAIN SELECT * FROM contacts WHERE {condition}"))
+        });
+        assert!(format!("{plan:?}").contains(index), "{condition}: {plan:?}");
+    }
+}
+
+#[test]
+fn who_owns_what_is_in_a_tenants_schema_holds_no_level() {
+    let house = House::new("schema_holder");
+    let mut admin = house.database.connect("admin");
+    for level in ["client", "app"] {
+        let fault = fails(admin.query("SELECT grant_access('owner', $1)", &[&level]), "42501");
+        let (detail, hint) = (fault.detail().unwrap_or_default(), fault.hint().unwrap_or_default());
+        assert!(detail.contains("schemas of tenants: ") && detail.contains("more"), "{fault:?}");
+        assert!(hint.contains("REASSIGN OWNED BY owner TO another_role"), "{fault:?}");
+    }
+    let member = format!("member_{}", house.database.name());
+    house.as_superuser(&format!("CREATE ROLE {member} IN ROLE owner"));
+    let fault = fails(admin.query(&format!("SELECT grant_access('{member}', 'app')"), &[]), "42501");
+    assert!(fault.hint().is_some_and(|hint| hint.contains(&format!("REVOKE owner FROM {member}"))), "{fault:?}");
+    house.as_superuser(&format!("DROP ROLE {member}"));
+    one::<bool>(&mut admin, "SELECT grant_access('owner', 'operator')", &[]);
+}

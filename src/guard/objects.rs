@@ -89,17 +89,17 @@ fn check_truncate(relation: pg_sys::Oid) {
 /// # Safety
 /// `search` is what PostgreSQL passes with OAT_NAMESPACE_SEARCH.
 unsafe fn check_search(namespace: pg_sys::Oid, search: *mut pg_sys::ObjectAccessNamespaceSearch) {
-    if !matches!(schema::place_of(namespace), Place::Foreign(_)) {
-        return;
-    }
     // SAFETY: the caller's promise.
-    unsafe {
-        if !(*search).ereport_on_violation {
-            // Even for an exempt function: PostgreSQL would remember the path for whoever comes after it.
-            (*search).result = false;
-        } else if !is_exempt() {
+    let search = unsafe { &mut *search };
+    let is_foreign = matches!(schema::place_of(namespace), Place::Foreign(_));
+    if search.ereport_on_violation {
+        if is_foreign && !is_exempt() {
             refuse(schema::foreign(namespace));
         }
+    } else if namespace::usage(namespace).is_some() {
+        namespace::note_on_search_path();
+        // Even for an exempt function: PostgreSQL would remember the path for whoever comes after it.
+        search.result &= !is_foreign;
     }
 }
 
