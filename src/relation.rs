@@ -116,3 +116,30 @@ pub fn defaults(relation: pg_sys::Oid) -> Vec<CString> {
         defaults
     }
 }
+
+/// What `find` finds for the first partition of the relation, at whatever depth, for which it finds something.
+pub fn find_in_partitions<T>(relation: pg_sys::Oid, find: &dyn Fn(pg_sys::Oid) -> Option<T>) -> Option<T> {
+    // SAFETY: the relation is locked by the statement that names it, or one of its partitions that may have gone; its cache entry is released
+    // after the partitions' oids are copied.
+    let partitions = unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return None;
+        }
+        let partitions: Vec<(pg_sys::Oid, bool)> =
+            if (*(*entry).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE {
+                let description = pg_sys::RelationGetPartitionDesc(entry, false);
+                (0..(*description).nparts as usize)
+                    .map(|index| (*(*description).oids.add(index), *(*description).is_leaf.add(index)))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+        pg_sys::RelationClose(entry);
+        partitions
+    };
+    partitions.into_iter().find_map(|(partition, is_leaf)| {
+        let deeper = || if is_leaf { None } else { find_in_partitions(partition, find) };
+        find(partition).or_else(deeper)
+    })
+}

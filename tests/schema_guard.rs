@@ -699,6 +699,41 @@ fn a_sequence_is_closed_by_whatever_way_it_is_reached() {
 }
 
 #[test]
+fn copy_takes_numbers_of_lasting_tables_alone() {
+    let house = House::new("schema_copy_numbers");
+    house.as_superuser(
+        "CREATE TABLE public.counted (id serial, a int); CREATE TABLE public.taken (id bigint DEFAULT nextval('tenant_a.contacts_id_seq'), a int);
+         GRANT ALL ON counted, taken TO app; GRANT ALL ON SEQUENCE counted_id_seq TO app",
+    );
+    let before = house.everything();
+    let temporary =
+        house.with_oids("CREATE TEMP TABLE own (id bigint DEFAULT nextval($contacts_id_seq::oid::regclass), a int)");
+    for tenant in [Some(house.b), None] {
+        let mut app = house.database.connect("app");
+        app.batch_execute(&temporary).expect("make a table");
+        for (into, allowed) in
+            [("public.counted (a)", true), ("public.taken (a)", false), ("own (a)", false), ("pg_temp.own (a)", false)]
+        {
+            let mut transaction = app.transaction().expect("begin");
+            if let Some(tenant) = tenant {
+                bind(&mut transaction, tenant);
+            }
+            let copied = copy_in(&mut transaction, &format!("COPY {into} FROM STDIN"), "1\n2\n");
+            if allowed {
+                assert_eq!(copied.expect("copy in"), 2);
+                transaction.batch_execute("INSERT INTO public.counted (a) VALUES (1), (2)").expect("insert");
+            } else {
+                fails(copied, "42501");
+                drop(transaction);
+                app = house.database.connect("app");
+                app.batch_execute(&temporary).expect("make a table");
+            }
+        }
+    }
+    assert_eq!(house.everything(), before);
+}
+
+#[test]
 fn the_protocols_function_call_reaches_no_foreign_sequence() {
     let house = House::new("schema_fastpath");
     let own = text(&mut house.database.superuser(), "SELECT 'tenant_b.contacts_id_seq'::regclass::oid");
@@ -800,6 +835,15 @@ const DETOURS: &[(&str, &str)] = &[
     (
         "CREATE TABLE public.d (a int) PARTITION BY LIST (a); CREATE TABLE tenant_a.child PARTITION OF public.d FOR VALUES IN (1)",
         "SELECT * FROM public.d",
+    ),
+    (
+        "CREATE TABLE public.d (a int) PARTITION BY LIST (a); CREATE TABLE tenant_a.child PARTITION OF public.d FOR VALUES IN (1)",
+        "INSERT INTO public.d VALUES (1)",
+    ),
+    (
+        "CREATE TABLE public.d (a int, b int) PARTITION BY LIST (a); CREATE TABLE public.e PARTITION OF public.d FOR VALUES IN (1, 2)
+            PARTITION BY LIST (b); CREATE TABLE tenant_a.child PARTITION OF public.e FOR VALUES IN (1)",
+        "INSERT INTO public.d VALUES (1, 1)",
     ),
     (
         "CREATE TABLE public.d (a int PRIMARY KEY); INSERT INTO public.d VALUES (1);

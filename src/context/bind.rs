@@ -1,6 +1,6 @@
 //! Binding: from "who asks for which tenant" to the context of the transaction.
 
-use super::registry::{self, Identifier, Status, Tenant};
+use super::registry::{self, Status, Tenant};
 use super::state::{self, Context, FIRST, Grants, Source};
 use super::{cursors, path, sequences, setting, statement};
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
     warn_outside_transaction_block();
     setting::set(Some((&context, grants)));
     sequences::forget_others(context.tenant, context.in_schema);
-    path::enter(schema.as_ref().map(Identifier::as_str), was_in_schema)?;
+    path::enter(schema, was_in_schema)?;
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();

@@ -1,6 +1,7 @@
 //! The `search_path` of a transaction that is bound to a tenant with a schema: the tenant's, the extension's, public. It has the binding's own
 //! scope, as SET LOCAL has.
 
+use super::registry::Identifier;
 use crate::changes;
 use crate::error::{Error, Result};
 use crate::extension;
@@ -10,27 +11,29 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 
-/// What follows the tenant's schema, and the generations of what it was made from.
-struct Rest {
+/// A path that was made, for which schema, and in which generations of what it was made from.
+struct Made {
+    schema: Identifier,
     of: (u64, u64),
-    schemas: Vec<String>,
+    path: CString,
 }
 
 thread_local! {
     /// What the session had before its transaction first bound a tenant with a schema.
     static BEFORE: RefCell<Option<(pg_sys::LocalTransactionId, CString)>> = const { RefCell::new(None) };
-    static REST: RefCell<Option<Rest>> = const { RefCell::new(None) };
+    /// The path that was set last.
+    static MADE: RefCell<Option<Made>> = const { RefCell::new(None) };
 }
 
 /// Follows a change of the binding to a tenant, whose schema this is; `was_in_schema` says whether the former one had one.
-pub fn enter(schema: Option<&str>, was_in_schema: bool) -> Result<()> {
+pub fn enter(schema: Option<Identifier>, was_in_schema: bool) -> Result<()> {
     match schema {
         Some(schema) => {
             if !was_in_schema {
                 let before = current().to_owned();
                 BEFORE.set(Some((version::local_transaction_id(), before)));
             }
-            set(Some(&path_of(schema)?));
+            set_for(schema)?;
         }
         None if was_in_schema => leave(),
         None => {}
@@ -46,23 +49,25 @@ pub fn leave() {
     });
 }
 
-fn path_of(schema: &str) -> Result<CString> {
+/// Sets the path of a tenant's schema.
+fn set_for(schema: Identifier) -> Result<()> {
     let of = (changes::generation(), namespace::generation());
-    REST.with_borrow_mut(|rest| {
-        if rest.as_ref().is_none_or(|rest| rest.of != of) {
-            *rest = Some(Rest { of, schemas: vec![extension_schema()?, "public".to_owned()] });
-        }
-        let mut path = quoted(schema);
-        let mut named = vec![schema];
-        for other in rest.iter().flat_map(|rest| &rest.schemas) {
-            if !named.contains(&other.as_str()) {
-                named.push(other);
-                path.push_str(", ");
-                path.push_str(&quoted(other));
-            }
-        }
-        CString::new(path).map_err(|_| Error::Internal("a schema's name holds a zero".to_owned()))
+    MADE.with_borrow_mut(|made| {
+        let path = match made {
+            Some(made) if made.schema == schema && made.of == of => &made.path,
+            _ => &made.insert(Made { schema, of, path: path_of(schema.as_str())? }).path,
+        };
+        set(Some(path));
+        Ok(())
     })
+}
+
+fn path_of(schema: &str) -> Result<CString> {
+    let extension = extension_schema()?;
+    let mut schemas = vec![schema, &extension, "public"];
+    schemas.dedup();
+    let path = schemas.into_iter().map(quoted).collect::<Vec<_>>().join(", ");
+    CString::new(path).map_err(|_| Error::Internal("a schema's name holds a zero".to_owned()))
 }
 
 fn quoted(name: &str) -> String {

@@ -16,6 +16,9 @@ static PREVIOUS_CHECK_PERMS: BackendStatic<pg_sys::ExecutorCheckPerms_hook_type>
 
 const WRITES: pg_sys::AclMode = (pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE) as pg_sys::AclMode;
 
+/// What may write a row to another partition than one that the statement reads.
+const ROUTED: pg_sys::AclMode = (pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE) as pg_sys::AclMode;
+
 pub fn init() {
     // SAFETY: called once, from _PG_init, before any query runs.
     unsafe {
@@ -39,7 +42,13 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
     let uses = || unsafe { relation_uses(range_table, permissions) };
     let check = |usage: RelationUse| {
         let place = if schemas { schema::place_of_relation(usage.relation) } else { Place::Shared };
-        if let Place::Foreign(namespace) = place
+        let foreign = match place {
+            Place::Foreign(namespace) => Some(namespace),
+            // A row may be routed to any of its partitions, which the statement does not name.
+            Place::Shared if schemas && usage.required & ROUTED != 0 => schema::foreign_partition(usage.relation),
+            _ => None,
+        };
+        if let Some(namespace) = foreign
             && !is_exempt_from_schemas(uses, usage)
         {
             return Err(schema::foreign(namespace));

@@ -9,6 +9,7 @@ use crate::context;
 use crate::error::Error;
 use crate::label::Use;
 use crate::namespace;
+use crate::relation;
 use pgrx::pg_sys;
 
 /// The schemas that the product itself is working on, if it is.
@@ -73,6 +74,14 @@ pub fn place_of_relation(relation: pg_sys::Oid) -> Place {
         return Place::Shared;
     }
     place_of(namespace::of_relation(relation))
+}
+
+/// The schema of a partition of the relation that the session may not use, if there is one.
+pub fn foreign_partition(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    relation::find_in_partitions(relation, &|partition| match place_of_relation(partition) {
+        Place::Foreign(namespace) => Some(namespace),
+        _ => None,
+    })
 }
 
 fn judge(namespace: pg_sys::Oid, usage: Use) -> Place {
