@@ -97,6 +97,16 @@ pub enum Error {
     Serialization,
     /// The database's texts are not Unicode.
     Encoding,
+    /// The schema is another tenant's, or nothing is bound.
+    ForeignSchema(String),
+    /// The schema is a template's, and the session may not use it now.
+    TemplateSchema(String),
+    /// The tenant is to have a schema and has none yet.
+    NoSchema(String),
+    /// A view of PostgreSQL's that shows values of every schema.
+    ShowsAllSchemas(String),
+    /// A sequence function that was reached where the guard cannot see which sequence it will use.
+    SequenceUnseen(&'static str),
     /// Something that cannot happen did.
     Internal(String),
 }
@@ -324,6 +334,28 @@ impl Error {
                 "pg_tenancy needs a database whose encoding is UTF8",
             )
             .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."),
+            Self::ForeignSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" belongs to another tenant"))
+                    .hint("It can be used in a transaction that is bound to its tenant.")
+            }
+            Self::TemplateSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" is a template of tenants' schemas"))
+                    .hint("Bind a tenant to use its own. The template is for its owner, while no tenant is bound.")
+            }
+            Self::NoSchema(tenant) => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" has no schema yet"))
+                    .hint("An operator can make it with create_tenant_schema().")
+            }
+            Self::ShowsAllSchemas(view) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{view} shows values of the schemas of every tenant"),
+            )
+            .hint("Read it as a role that bypasses row security."),
+            Self::SequenceUnseen(function) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{function}() cannot be used here, where its sequence may be another tenant's"),
+            )
+            .hint(format!("Use it in a statement: SELECT {function}(...), and pass on its result.")),
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }
