@@ -50,6 +50,8 @@ pub enum Outcome {
 pub struct Task<'a> {
     pub run: &'a Run,
     pub tenant: Option<Uuid>,
+    /// How often this run has failed at it, as far as this worker knows.
+    pub attempts: i32,
     /// Whether to wait for someone else who works on the schema.
     pub patient: bool,
 }
@@ -69,6 +71,10 @@ impl Task<'_> {
                 let Some(step) = role::as_extension_owner(|| target::next(self.run, self.tenant))? else {
                     return Ok((Outcome::Nothing, None, None));
                 };
+                if step.attempts > self.attempts {
+                    // Another worker has tried meanwhile.
+                    return Ok((Outcome::Nothing, None, None));
+                }
                 *version = Some(step.version.clone());
                 self.say(&step);
                 let schema = self.schema(&step)?;
@@ -77,7 +83,7 @@ impl Task<'_> {
                 let script = Script::parse("sql", script)?;
                 if !step.transactional {
                     self.prepare(schema, &script)?;
-                    return Ok((Outcome::More, Some(confined), Some(step)));
+                    return Ok((Outcome::More, Some(confined), Some((schema, step))));
                 }
                 script.run()?;
                 self.conclude(&step)?;
@@ -89,23 +95,24 @@ impl Task<'_> {
             None => Ok(Outcome::Busy),
             Some((outcome, confined, alone)) => {
                 drop(confined);
-                alone.map_or(Ok(outcome), |step| self.step_alone(&step))
+                alone.map_or(Ok(outcome), |(schema, step)| self.step_alone(schema, &step))
             }
         }
     }
 
     /// The same for a statement that cannot run in a transaction. What was prepared for it holds until the worker forgets.
-    fn step_alone(&self, step: &Step) -> Result<Outcome> {
-        let schema = self.schema(step)?;
-        let confined = Confined { _work: Work::on(&[schema]), _session: Session::for_one_statement(self.owner(step)?) };
+    fn step_alone(&self, schema: pg_sys::Oid, step: &Step) -> Result<Outcome> {
+        let work = Work::on(&[schema]);
         // SAFETY: the worker is between transactions.
-        unsafe {
+        let session = unsafe {
             pg_sys::SetCurrentStatementStartTimestamp();
             pg_sys::StartTransactionCommand();
+            let session = Session::for_one_statement(self.owner(step)?);
             Script::parse("sql", step.sql.as_deref().unwrap_or_default())?.run_alone();
             pg_sys::CommitTransactionCommand();
-        }
-        drop(confined);
+            session
+        };
+        drop((session, work));
         let confined = process::transaction(
             || true,
             || {

@@ -113,11 +113,15 @@ pub struct Step {
     pub transactional: bool,
     /// Whether nothing comes after it.
     pub is_last: bool,
+    /// How often this run has failed at it.
+    pub attempts: i32,
 }
 
-/// What comes next for a target, with `$1` the template, `$2` the tenant and `$3` the position that a rollback goes back to, 0 for
+/// What comes next for a target, with `$4` the run, `$1` the template, `$2` the tenant and `$3` the position that a rollback goes back to, 0 for
 /// migrating.
-const NEXT_FOR_TENANT_UP: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1
+const NEXT_FOR_TENANT_UP: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1,
+        coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
+            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0)
     FROM tenancy.tenants t
     JOIN tenancy.templates p ON p.template = t.template
     LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
@@ -129,7 +133,9 @@ const NEXT_FOR_TENANT_UP: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' |
           AND NOT EXISTS (SELECT FROM tenancy.applied_migrations a WHERE a.template = $1 AND a.tenant_id = $2 AND a.version = i.version)
         ORDER BY i.position LIMIT 1) AS m
     WHERE t.id = $2 AND t.template = $1 AND t.purge_started_at IS NULL";
-const NEXT_FOR_TENANT_DOWN: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1
+const NEXT_FOR_TENANT_DOWN: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1,
+        coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
+            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0)
     FROM tenancy.tenants t
     JOIN tenancy.templates p ON p.template = t.template
     LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
@@ -140,7 +146,9 @@ const NEXT_FOR_TENANT_DOWN: &str = "SELECT n.oid, t.schema_name::text, 'tenant '
         WHERE i.template = $1 AND i.position > $3
         ORDER BY i.position DESC LIMIT 1) AS m
     WHERE t.id = $2 AND t.template = $1 AND t.purge_started_at IS NULL";
-const NEXT_FOR_TEMPLATE_UP: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1
+const NEXT_FOR_TEMPLATE_UP: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1,
+        coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
+            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0)
     FROM tenancy.templates p
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
@@ -149,7 +157,9 @@ const NEXT_FOR_TEMPLATE_UP: &str = "SELECT s.oid, p.schema_name::text, 'template
             WHERE a.template = $1 AND a.tenant_id IS NULL AND a.version = i.version)
         ORDER BY i.position LIMIT 1) AS m
     WHERE p.template = $1 AND $2::uuid IS NULL";
-const NEXT_FOR_TEMPLATE_DOWN: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1
+const NEXT_FOR_TEMPLATE_DOWN: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1,
+        coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
+            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0)
     FROM tenancy.templates p
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
@@ -178,8 +188,9 @@ pub fn next(run: &Run, tenant: Option<Uuid>) -> Result<Option<Step>> {
             verify_sql: row.get(7)?,
             transactional: row.must(8)?,
             is_last: row.must(9)?,
+            attempts: row.must(10)?,
         })
     };
-    let args: [DatumWithOid; 3] = [run.template.clone().into(), tenant.into(), run.position.into()];
+    let args: [DatumWithOid; 4] = [run.template.clone().into(), tenant.into(), run.position.into(), run.id.into()];
     Ok(query::current_rows(sql, &args, map)?.into_iter().next())
 }

@@ -93,7 +93,7 @@ fn work_through(run: &Run, orders: &Orders, left: &[Target], busy: &mut HashSet<
         if served == share || leader_is_gone(run) {
             break;
         }
-        match serve(&Task { run, tenant: target.tenant, patient }) {
+        match serve(Task { run, tenant: target.tenant, attempts: target.attempts, patient }) {
             Served::ByOther => {}
             Served::Busy => {
                 busy.insert(key(target));
@@ -114,7 +114,7 @@ enum Served {
 }
 
 /// Does everything that is to do to a schema, or as much as succeeds.
-fn serve(task: &Task) -> Served {
+fn serve(mut task: Task) -> Served {
     let claim = task.tenant.map(Subject::claim);
     loop {
         if claim.is_some_and(|claim| !claim.try_lock_session(Mode::Exclusive)) {
@@ -122,6 +122,9 @@ fn serve(task: &Task) -> Served {
         }
         let mut version = None;
         let outcome = process::attempt(|| task.step(&mut version));
+        if let Err(failure) = &outcome {
+            record(&task, version, failure).unwrap_or_else(|error| raise(error));
+        }
         if let Ok(Outcome::Nothing | Outcome::Busy) = outcome {
             if let Some(claim) = claim {
                 claim.unlock_session(Mode::Exclusive);
@@ -131,13 +134,9 @@ fn serve(task: &Task) -> Served {
             process::forget().unwrap_or_else(|error| raise(error));
         }
         match outcome {
-            Ok(Outcome::More) => {}
-            Ok(Outcome::Nothing | Outcome::Last) => return Served::Done,
+            Ok(Outcome::More) => task.attempts = 0,
+            Ok(Outcome::Nothing | Outcome::Last) | Err(_) => return Served::Done,
             Ok(Outcome::Busy) => return Served::Busy,
-            Err(failure) => {
-                record(task, version, &failure).unwrap_or_else(|error| raise(error));
-                return Served::Done;
-            }
         }
     }
 }

@@ -88,9 +88,8 @@ impl Fleet {
     pub fn entries(&self, entry: &str) -> (i64, i64) {
         let mut superuser = self.superuser();
         let schemas = std::iter::once("crm_template".to_owned()).chain((1..=self.tenants).map(|i| format!("s_{i}")));
-        let counts: Vec<String> = schemas
-            .map(|schema| format!("(SELECT count(*) FROM {schema}.log WHERE entry = '{entry}')"))
-            .collect();
+        let counts: Vec<String> =
+            schemas.map(|schema| format!("(SELECT count(*) FROM {schema}.log WHERE entry = '{entry}')")).collect();
         let counts = counts.chunks(100).flat_map(|chunk| {
             let sql = format!("SELECT unnest(ARRAY[{}])", chunk.join(", "));
             rows(&mut superuser, &sql, &[]).iter().map(|row| row.get(0)).collect::<Vec<i64>>()
