@@ -10,6 +10,27 @@ pub mod storm;
 use fixtures::Fleet;
 use harness::*;
 
+impl Fleet {
+    /// The status of one tenant.
+    #[track_caller]
+    fn status(&self, slug: &str, version: &str) -> (String, i32, Option<String>, Option<String>) {
+        const QUERY: &str = "SELECT status, attempts, sqlstate, message FROM tenancy.migration_status
+            WHERE slug IS NOT DISTINCT FROM nullif($1, '') AND version = $2";
+        let found = rows(&mut self.database.connect("operator"), QUERY, &[&slug, &version]);
+        assert_eq!(found.len(), 1, "{slug} {version}");
+        (found[0].get(0), found[0].get(1), found[0].get(2), found[0].get(3))
+    }
+
+    /// How many workers run in this database.
+    #[track_caller]
+    fn workers(&self) -> i64 {
+        count(
+            &mut self.superuser(),
+            "pg_stat_activity WHERE backend_type = 'pg_tenancy worker' AND datname = current_database()",
+        )
+    }
+}
+
 #[test]
 fn a_migration_reaches_the_template_and_every_tenant_once() {
     let fleet = Fleet::new("fleet", 12);

@@ -100,11 +100,3 @@ fn a_migration_that_fails_for_seven_of_a_thousand_tenants_is_mended_and_resumed(
 fn after_each_of_three_crashes_each_of_a_thousand_tenants_is_migrated_once() {
     fleet::survive(1_000, 3);
 }
-
-#[test]
-fn two_workers_migrate_a_thousand_tenants_in_two_thirds_of_the_time_of_one() {
-    let (one, two, nothing) = fleet::race(1_000);
-    println!("1 worker {one:?}, 2 workers {two:?}, nothing to do {nothing:?}");
-    assert!(one.as_secs_f64() >= 1.5 * two.as_secs_f64(), "{one:?} {two:?}");
-    assert!(nothing.as_secs_f64() < 1.0, "{nothing:?}");
-}

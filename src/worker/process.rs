@@ -9,7 +9,6 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::panic::AssertUnwindSafe;
 
 unsafe extern "C-unwind" {
-    fn Async_UnlistenAll();
     fn ResetSequenceCaches();
     fn enable_timeout_after(id: c_int, milliseconds: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
@@ -157,7 +156,8 @@ pub fn transaction<T>(before: impl FnOnce() -> bool, work: impl FnOnce() -> Resu
     }
 }
 
-/// Leaves nothing of what foreign SQL did in the session: what DISCARD ALL does, but for plans, which hold no data.
+/// Leaves nothing of what foreign SQL did in the session: what DISCARD ALL does, but for plans, which hold
+/// no data, and LISTEN, which a worker cannot.
 pub fn forget() -> Result<()> {
     transaction(
         || true,
@@ -167,7 +167,6 @@ pub fn forget() -> Result<()> {
                 pg_sys::PortalHashTableDeleteAll();
                 pg_sys::ResetAllOptions();
                 pg_sys::DropAllPreparedStatements();
-                pg_sys::ffi::pg_guard_ffi_boundary(|| Async_UnlistenAll());
                 pg_sys::LockReleaseAll(pg_sys::USER_LOCKMETHOD as _, true);
                 pg_sys::ResetTempTableNamespace();
                 pg_sys::ffi::pg_guard_ffi_boundary(|| ResetSequenceCaches());

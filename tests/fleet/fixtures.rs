@@ -73,16 +73,6 @@ impl Fleet {
         rows(&mut self.database.connect("operator"), QUERY, &[&version, &status]).iter().map(|row| row.get(0)).collect()
     }
 
-    /// The status of one tenant.
-    #[track_caller]
-    pub fn status(&self, slug: &str, version: &str) -> (String, i32, Option<String>, Option<String>) {
-        const QUERY: &str = "SELECT status, attempts, sqlstate, message FROM tenancy.migration_status
-            WHERE slug IS NOT DISTINCT FROM nullif($1, '') AND version = $2";
-        let found = rows(&mut self.database.connect("operator"), QUERY, &[&slug, &version]);
-        assert_eq!(found.len(), 1, "{slug} {version}");
-        (found[0].get(0), found[0].get(1), found[0].get(2), found[0].get(3))
-    }
-
     /// How often an entry is in the log of each schema, the template's too: the least and the most.
     #[track_caller]
     pub fn entries(&self, entry: &str) -> (i64, i64) {
@@ -95,14 +85,5 @@ impl Fleet {
             rows(&mut superuser, &sql, &[]).iter().map(|row| row.get(0)).collect::<Vec<i64>>()
         });
         counts.fold((i64::MAX, i64::MIN), |(least, most), count| (least.min(count), most.max(count)))
-    }
-
-    /// How many workers run in this database.
-    #[track_caller]
-    pub fn workers(&self) -> i64 {
-        count(
-            &mut self.superuser(),
-            "pg_stat_activity WHERE backend_type = 'pg_tenancy worker' AND datname = current_database()",
-        )
     }
 }
