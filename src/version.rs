@@ -218,3 +218,32 @@ pub fn backend_slot() -> Option<usize> {
     let slot = unsafe { pg_sys::MyProcNumber };
     usize::try_from(slot).ok()
 }
+
+/// Installs a handler of a signal, which PostgreSQL 18 calls by another name.
+///
+/// # Safety
+/// The handler is one of PostgreSQL's, or as careful.
+pub unsafe fn handle_signal(signal: std::ffi::c_int, handler: unsafe extern "C-unwind" fn(std::ffi::c_int)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(signal, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal, Some(handler));
+    }
+}
+
+/// Runs a portal to its end as a client's own statement, and throws its rows away. PostgreSQL 18 took an argument away.
+///
+/// # Safety
+/// A portal that was started.
+pub unsafe fn portal_run(portal: pg_sys::Portal) {
+    // SAFETY: the caller's promise; the receiver that takes nothing is a constant of PostgreSQL's.
+    unsafe {
+        let nowhere = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone);
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::PortalRun(portal, std::ffi::c_long::MAX, true, true, nowhere, nowhere, std::ptr::null_mut());
+        #[cfg(feature = "pg18")]
+        pg_sys::PortalRun(portal, std::ffi::c_long::MAX, true, nowhere, nowhere, std::ptr::null_mut());
+    }
+}

@@ -7,6 +7,7 @@ mod context;
 mod crash;
 mod dump;
 mod examples;
+mod fleet;
 mod guard;
 mod install;
 mod pooling;

@@ -114,6 +114,13 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
+pub fn for_migration(tenant: Uuid) {
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration };
+    setting::set(Some((&context, &Grants::default())));
+    FIRST.set(Some((version::local_transaction_id(), context.tenant)));
+}
+
 /// Unbinds; true when something was bound.
 pub fn clear() -> bool {
     let Some(before) = state::bound() else { return false };

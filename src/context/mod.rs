@@ -14,10 +14,10 @@ mod setting;
 mod state;
 mod statement;
 
-pub use bind::{Principal, bind, for_maintenance};
+pub use bind::{Principal, bind, for_maintenance, for_migration};
 pub use cursors::see_statement;
 pub use sequences::forget_unbound as forget_unbound_sequences;
-pub use state::{Grants, Source, bound, grants, in_maintenance};
+pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration};
 
 use crate::level::Level;
 

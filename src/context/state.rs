@@ -21,10 +21,12 @@ pub enum Source {
     Jwt,
     /// The product itself works on the tenant's rows (purge): state and locks are its own concern.
     Maintenance,
+    /// A migration runs in the tenant's schema, whatever the tenant's state: foreign SQL, and no more trusted than any other.
+    Migration,
 }
 
 impl Source {
-    const ALL: [Self; 5] = [Self::SetTenant, Self::Rebind, Self::ApiKey, Self::Jwt, Self::Maintenance];
+    const ALL: [Self; 6] = [Self::SetTenant, Self::Rebind, Self::ApiKey, Self::Jwt, Self::Maintenance, Self::Migration];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl Source {
             Self::ApiKey => "api_key",
             Self::Jwt => "jwt",
             Self::Maintenance => "maintenance",
+            Self::Migration => "migration",
         }
     }
 
@@ -159,6 +162,12 @@ pub fn bound() -> Option<Context> {
 #[inline]
 pub fn in_maintenance() -> bool {
     bound().is_some_and(|context| context.source == Source::Maintenance)
+}
+
+/// Whether a migration of the tenant's schema runs.
+#[inline]
+pub fn in_migration() -> bool {
+    bound().is_some_and(|context| context.source == Source::Migration)
 }
 
 /// The tenant that the running transaction bound first.

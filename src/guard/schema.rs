@@ -17,10 +17,26 @@ static WORKING_ON: BackendStatic<Option<[pg_sys::Oid; 2]>> = BackendStatic::new(
 
 /// Runs `work`, which may touch the given schemas of tenants and templates and no other, whatever is bound and whoever asked.
 pub fn while_working_on<T>(schemas: &[pg_sys::Oid], work: impl FnOnce() -> T) -> T {
-    let at = |index: usize| schemas.get(index).copied().unwrap_or(pg_sys::InvalidOid);
-    let _restore = Restore(WORKING_ON.get());
-    work_on(Some([at(0), at(1)]));
+    let _work = Work::on(schemas);
     work()
+}
+
+/// The product's own work on some schemas, as long as this lives: for what goes on until a transaction has committed.
+pub struct Work(Option<[pg_sys::Oid; 2]>);
+
+impl Work {
+    pub fn on(schemas: &[pg_sys::Oid]) -> Self {
+        let at = |index: usize| schemas.get(index).copied().unwrap_or(pg_sys::InvalidOid);
+        let before = WORKING_ON.get();
+        work_on(Some([at(0), at(1)]));
+        Self(before)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        work_on(self.0);
+    }
 }
 
 fn work_on(schemas: Option<[pg_sys::Oid; 2]>) {
@@ -37,14 +53,6 @@ pub fn is_worked_on() -> bool {
 /// security by themselves.
 pub fn is_enforced() -> bool {
     namespace::are_used() && (is_worked_on() || session_is_guarded())
-}
-
-struct Restore(Option<[pg_sys::Oid; 2]>);
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        work_on(self.0);
-    }
 }
 
 /// Where something is, as the session sees it.
