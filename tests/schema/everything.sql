@@ -497,7 +497,6 @@ CREATE FUNCTION with_crlf() RETURNS integer LANGUAGE plpgsql AS E'BEGIN\r\n\tRET
 CREATE VIEW by_functions AS SELECT f.*, everything.overloaded('ok'::mood, '{}') AS o FROM set_of_view(NULL, NULL) AS f WHERE f.fine;
 ALTER TABLE columns ADD COLUMN overload integer;
 ALTER TABLE columns ALTER COLUMN overload SET DEFAULT overloaded('ok'::mood, NULL);
-ALTER FUNCTION leaky DEPENDS ON EXTENSION pg_trgm;
 
 
 ------------------------------------------------------------------------------------------------------------------------------------
