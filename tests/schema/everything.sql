@@ -173,7 +173,7 @@ ALTER TABLE columns_added_later ALTER COLUMN added SET DEFAULT 'another by now';
 -- Names
 ------------------------------------------------------------------------------------------------------------------------------------
 
-CREATE TABLE everything (everything integer PRIMARY KEY, kept_column text);
+CREATE TABLE everything (kept_1 integer PRIMARY KEY, kept_column text);
 CREATE TABLE "everything.kept_in_a_name" ("everything.kept_id" serial PRIMARY KEY);
 CREATE TABLE "Mixed ""Case"".Table's" ("Id" serial PRIMARY KEY, "Sp ace" text UNIQUE, "DESC" integer, CONSTRAINT "ch'eck ""x""" CHECK ("DESC" > 0));
 CREATE TABLE "table" ("from" integer PRIMARY KEY, "order" text, "table" integer REFERENCES "table");
@@ -379,7 +379,7 @@ CREATE VIEW plain AS SELECT id, net, how, 'everything'::pg_catalog.text AS word,
 CREATE VIEW barrier WITH (security_barrier = true, security_invoker = true) AS SELECT * FROM plain WHERE net >= 0;
 CREATE VIEW checked WITH (check_option = cascaded) AS SELECT id, a, b FROM indexed WHERE a > 0;
 CREATE VIEW checked_locally AS SELECT * FROM checked WHERE b IS NOT NULL WITH LOCAL CHECK OPTION;
-CREATE VIEW "View.with 'quotes' ""too""" ("a ""b""", everything) AS SELECT everything.everything, everything.kept_column FROM everything AS everything;
+CREATE VIEW "View.with 'quotes' ""too""" ("a ""b""", everything) AS SELECT everything.kept_1, everything.kept_column FROM everything AS everything;
 ALTER VIEW checked ALTER COLUMN b SET DEFAULT 'from the view';
 -- Lives on the primary key: without it, every column would have to be grouped by.
 CREATE VIEW grouped AS SELECT s.id, s.name, count(m.id) AS measures, max(m.value) AS top FROM sensors AS s LEFT JOIN measured AS m ON m.sensor = s.id GROUP BY s.id;
@@ -433,33 +433,38 @@ END;
 CREATE FUNCTION rows_of(a integer DEFAULT 1, label "Mixed Case.Enum" DEFAULT 'A', which regclass DEFAULT 'everything.columns'::regclass,
                         number bigint DEFAULT nextval('everything.shared_numbers'::regclass), late bigint DEFAULT nextval('everything.late_numbers'::pg_catalog.text),
                         word text DEFAULT 'everything', code code DEFAULT 'XY', span float8_span DEFAULT '[1,2)', "quo""ted ' arg" pair DEFAULT '(1,b)')
-RETURNS TABLE (id bigint, "T able" columns, "select" "select"[], mood mood) LANGUAGE plpgsql STABLE ROWS 3 AS $function$
+RETURNS TABLE (id bigint, "T able" columns, "select" "select"[], mood mood) LANGUAGE plpgsql VOLATILE ROWS 3 AS $function$
 DECLARE
-    everything text := 'everything is only a word here, and so is everything.';
+    words text := 'everything is only a word here, and so is everything.';
     one everything.columns;
     other everything.columns%ROWTYPE;
     third "everything"."select"."from"%TYPE;
-    moods everything . mood[];
+    moods everything . mood[] := '{}'::everything.mood[];
+    number_of bigint;
 BEGIN
     -- either way: everything.columns
     /* either way: SELECT * FROM everything.columns */
     SELECT * INTO one FROM everything.columns AS c WHERE c.id = a AND c.how = 'ok'::everything.mood;
-    SELECT * INTO other FROM "everything"."columns" WHERE "everything".columns.id = a;
-    SELECT everything.kept_column INTO everything FROM everything.everything AS everything WHERE everything.kept_column = everything;
+    SELECT * INTO other FROM "everything"."columns" WHERE columns.id = a;
+    SELECT everything.kept_column INTO words FROM everything.everything AS everything WHERE everything.kept_1 = a;
     PERFORM EVERYTHING.is_code('x'), Everything.add_up(1, 2), everything."now"();
-    PERFORM 1 FROM everything."Mixed ""Case"".Table's" AS everything ORDER BY everything."kept_""Id";
-    EXECUTE 'SELECT count(*) FROM everything.columns WHERE word = ''everything''';
+    PERFORM everything."DESC" FROM everything."Mixed ""Case"".Table's" AS everything ORDER BY everything."DESC";
+    EXECUTE 'SELECT count(*) FROM everything.columns WHERE word = ''everything else''';
     EXECUTE 'SELECT ' || quote_literal('everything') || ', everything.is_code(''everything.is_code'') FROM everything."Mixed ""Case"".Table''s"';
-    EXECUTE format('SELECT count(*) FROM %I.%I', 'everything', 'columns');
+    EXECUTE format('SELECT count(*) FROM %I.%I', 'everything', 'columns') INTO number_of;
+    EXECUTE format('SELECT count(*) FROM everything.%I', 'columns') INTO number_of;
     EXECUTE format('SELECT everything.kept_1, %L FROM everything.everything AS everything', 'all of everything');
-    EXECUTE $dynamic$ SELECT "everything"."select"."from", $$everything.columns$$ FROM "everything"."select" $dynamic$;
-    EXECUTE E'SELECT \'everything\', nextval(\'everything.shared_numbers\')';
+    EXECUTE $dynamic$ SELECT "everything"."is_code"('X'), $$everything.columns$$::regclass, '"everything"."columns"'::regclass $dynamic$;
+    EXECUTE E'SELECT \'everything else\', nextval(\'everything.shared_numbers\')';
     PERFORM nextval('everything.shared_numbers'), currval('"everything".shared_numbers'::regclass), to_regclass('everything.columns');
     PERFORM set_config('search_path', 'everything, pg_temp', true);
+    PERFORM is_code('x'), moods;
     SET LOCAL search_path = everything, shared;
+    PERFORM is_code('x');
     SET LOCAL search_path TO 'everything', "$user";
-    PERFORM 'everything.nothing_like_it', 'somewhere.everything.columns', 'everything-else', 'not_everything.columns', everything || '.';
-    RETURN QUERY SELECT c.id, c, NULL::everything."select"[], c.how FROM everything.columns AS c;
+    PERFORM is_code('x');
+    PERFORM 'everything.nothing_like_it', 'somewhere.everything.columns', 'everything-else', 'not_everything.columns', words || '.';
+    RETURN QUERY SELECT r.id, r, NULL::everything."select"[], r.how FROM everything.columns AS r;
 END
 $function$;
 
@@ -488,7 +493,7 @@ CREATE FUNCTION overloaded(mood, mood[]) RETURNS integer LANGUAGE sql RETURN ove
 CREATE FUNCTION overloaded(code) RETURNS integer LANGUAGE sql RETURN (SELECT count(*)::integer FROM plain WHERE plain.how = 'ok'::mood);
 CREATE PROCEDURE procedure(IN a integer, OUT b mood, INOUT c numeric, VARIADIC d integer[] DEFAULT '{}') LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO everything.everything AS everything (everything) VALUES (a) ON CONFLICT (everything) DO UPDATE SET everything = everything.kept_1;
+    INSERT INTO everything.everything AS everything (kept_1) VALUES (a) ON CONFLICT (kept_1) DO UPDATE SET kept_column = everything.kept_column || 'everything else';
     COMMIT;
 END
 $$;
@@ -544,7 +549,7 @@ BEGIN
 END
 $$;
 CREATE TABLE triggered (id integer PRIMARY KEY, a integer, b text, how mood DEFAULT 'ok', changed_at timestamptz);
-CREATE TRIGGER before_row BEFORE INSERT OR UPDATE OF a, b ON triggered FOR EACH ROW WHEN (NEW.how = 'ok'::mood AND NEW.b IS DISTINCT FROM 'everything') EXECUTE FUNCTION note_event('everything', 'it''s', 'everything.events', '');
+CREATE TRIGGER before_row BEFORE INSERT OR UPDATE OF a, b ON triggered FOR EACH ROW WHEN (NEW.how = 'ok'::mood AND NEW.b IS DISTINCT FROM 'everything') EXECUTE FUNCTION note_event('all', 'it''s', 'everything.events', '');
 CREATE TRIGGER before_delete BEFORE DELETE ON triggered FOR EACH ROW WHEN (is_code(OLD.b)) EXECUTE FUNCTION note_event();
 CREATE TRIGGER "Trig.ger 'with' ""quotes""" AFTER UPDATE ON triggered FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION note_event();
 CREATE TRIGGER statement_truncate BEFORE TRUNCATE ON triggered EXECUTE FUNCTION note_many();
