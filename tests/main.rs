@@ -13,6 +13,7 @@ mod pooling;
 mod purge;
 mod readme;
 mod row;
+mod schema_clone;
 mod secrecy;
 mod standby;
 mod tenant;
