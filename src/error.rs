@@ -83,6 +83,12 @@ pub enum Error {
     InTransactionBlock(&'static str),
     /// Not there in this version.
     Unsupported(String),
+    /// A schema has something that a copy of it would lack.
+    Uncloneable(String),
+    /// Objects outside a schema depend on what is in it.
+    DependentObjects { schema: String, objects: String },
+    /// A copy needs more locks than the server can hold.
+    TooManyLocks { schema: String, needed: usize, room: usize },
     /// The library was not loaded when the server started.
     NotPreloaded,
     /// The schema that was named for the functions is open to everyone.
@@ -283,6 +289,19 @@ impl Error {
             )
             .hint("It commits as it goes: call it by itself."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
+            Self::Uncloneable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
+                .hint("Move it to a schema that tenants share, or drop it."),
+            Self::DependentObjects { schema, objects } => parts(
+                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("schema \"{schema}\" cannot be dropped because other objects depend on it"),
+            )
+            .detail(objects)
+            .hint("Drop them first."),
+            Self::TooManyLocks { schema, needed, room } => parts(
+                ERRCODE_OUT_OF_MEMORY,
+                format!("copying schema \"{schema}\" takes about {needed} locks, and the server has room for {room}"),
+            )
+            .hint("Raise max_locks_per_transaction and restart the server."),
             Self::NotPreloaded => parts(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "pg_tenancy must be loaded via shared_preload_libraries",

@@ -1,6 +1,7 @@
 //! What passes by pgrx's wrappers, where they would cost more than the work itself.
 
 use pgrx::pg_sys::{Oid, TimestampTz};
+use std::ffi::c_int;
 
 // Functions of PostgreSQL that cannot raise, without pgrx's boundary, which costs a `sigsetjmp` per call: for the hooks that every query
 // passes.
@@ -13,6 +14,8 @@ unsafe extern "C" {
     pub safe fn InNoForceRLSOperation() -> bool;
     /// When the client's message arrived that is being worked on.
     pub safe fn GetCurrentStatementStartTimestamp() -> TimestampTz;
+    /// The setting max_prepared_transactions, which the server was started with.
+    pub safe static max_prepared_xacts: c_int;
 }
 
 /// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that an SQL file
