@@ -116,7 +116,7 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration };
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
 }
