@@ -1,7 +1,7 @@
 //! Isolation by schemas: each tenant has one of its own, an exact copy of a template.
 //!
 //! [`template`] registers what schemas are made from; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
-//! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`drift`] compares them with their templates; [`events`] keeps the registry true when
+//! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`drift`] compares them with their templates; [`statistics`] is for those who run them; [`events`] keeps the registry true when
 //! schemas are renamed, dropped or restored by hand.
 
 mod copy;
@@ -9,6 +9,7 @@ mod drift;
 mod events;
 mod name;
 mod outside;
+mod statistics;
 mod template;
 mod tenant;
 mod version;
@@ -25,6 +26,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "create_tenant_schema"),
     (Level::Admin, "clone_tenant_schema"),
     (Level::Admin, "delete_tenant_schema"),
+    (Level::Monitor, "tenant_statistics"),
+    (Level::Monitor, "maintenance_commands"),
     (Level::Operator, "tenancy.differences"),
     (Level::Admin, "allow_schema_drift"),
     (Level::Admin, "disallow_schema_drift"),
@@ -49,6 +52,8 @@ extension_sql_file!(
         create_tenant_schema,
         clone_tenant_schema,
         delete_tenant_schema,
+        tenant_statistics,
+        maintenance_commands,
         differences,
         allow_schema_drift,
         disallow_schema_drift,

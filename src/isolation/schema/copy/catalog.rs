@@ -56,12 +56,11 @@ const SEQUENCES: &str = "SELECT s.seqrelid, pg_catalog.format('AS %s INCREMENT B
 
 const CONSTRAINTS: &str =
     "SELECT con.oid, con.conrelid, con.contypid, con.conname::pg_catalog.text, con.contype::pg_catalog.text, pg_catalog.pg_get_constraintdef(con.oid),
-        con.convalidated, con.conislocal, con.conparentid <> 0, r.relowner,
+        con.convalidated, con.conislocal, con.conparentid <> 0, nullif(con.confrelid, 0),
         (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
          WHERE con.contype = 'n' AND a.attrelid = con.conrelid AND a.attnum = con.conkey[1])
     FROM (SELECT * FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1) AND contype IN ('c', 'p', 'u', 'x', 'f', 'n')
           UNION ALL SELECT * FROM pg_catalog.pg_constraint WHERE contypid = ANY ($2)) con
-    LEFT JOIN pg_catalog.pg_class r ON r.oid = con.confrelid
     ORDER BY con.conrelid, con.conname";
 
 const INDEXES: &str = "SELECT x.indexrelid, x.indrelid, i.relname::pg_catalog.text, pg_catalog.pg_get_indexdef(x.indexrelid), con.oid IS NOT NULL,
@@ -270,7 +269,8 @@ pub struct Constraint {
     pub validated: bool,
     pub is_local: bool,
     pub has_parent: bool,
-    pub references_owner: Option<Oid>,
+    /// The table that a foreign key refers to.
+    pub references: Option<Oid>,
     /// The column of a NOT NULL constraint.
     pub column: Option<String>,
 }
@@ -578,7 +578,7 @@ fn read_constraints(relations: &[Oid], types: &[Oid]) -> Result<Vec<Constraint>>
             validated: row.must(7)?,
             is_local: row.must(8)?,
             has_parent: row.must(9)?,
-            references_owner: row.get(10)?,
+            references: row.get(10)?,
             column: row.get(11)?,
         })
     })

@@ -355,24 +355,11 @@ impl<'a> Planner<'a> {
             Node::Check(check) => (self.owner_of(check), self.add_constraint(check)),
         };
         let object = self.name_of(node);
-        match node {
-            // Only who owns the parents, too, may make a child.
-            Node::Relation(child) if self.inherits_from_others(child) => {
-                steps.push(Step::new(Actor::Product, sql, object.clone()));
-                let sql = format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(owner));
-                steps.push(Step::new(Actor::Product, sql, object));
-            }
-            _ => steps.push(Step::new(Actor::Owner(owner), sql, object)),
-        }
+        steps.push(Step::new(Actor::Owner(owner), sql, object));
         if let Node::Relation(relation) = node {
             self.amend(relation, apart, steps);
         }
         Ok(())
-    }
-
-    fn inherits_from_others(&self, child: &Relation) -> bool {
-        let parents = child.parents.iter().filter_map(|parent| self.relations.get(parent));
-        !child.is_partition && parents.into_iter().any(|parent| self.maker(parent) != self.maker(child))
     }
 
     pub(super) fn create_type(&self, found: &Type, apart: bool) -> String {
@@ -679,28 +666,41 @@ impl<'a> Planner<'a> {
     fn foreign_keys(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let mut last = None;
-        for constraint in
-            self.catalog.constraints.iter().filter(|constraint| constraint.kind == "f" && !constraint.has_parent)
-        {
+        let keys =
+            self.catalog.constraints.iter().filter(|constraint| constraint.kind == "f" && !constraint.has_parent);
+        for constraint in keys {
             let Some(table) = self.relations.get(&constraint.table) else { continue };
+            let maker = self.maker(table);
+            let object = named("foreign keys of table", &table.name);
             let addition = format!("ADD CONSTRAINT {} {}", ident(&constraint.name), constraint.definition);
-            // The right to refer to another owner's table was somebody's once; grants come later.
-            let actor = if constraint.references_owner == Some(self.maker(table)) {
-                Actor::Owner(self.maker(table))
-            } else {
-                Actor::Product
-            };
+            let referred = constraint.references.and_then(|referred| self.relations.get(&referred));
+            if let Some(referred) = referred.filter(|referred| self.maker(referred) != maker) {
+                // The right to refer to another owner's table is among the grants, which come later.
+                let (name, role) = (ident(&referred.name), role_name(maker));
+                let lend = |verb: &str, preposition: &str| {
+                    let sql = format!("{verb} REFERENCES ON TABLE {name} {preposition} {role}");
+                    Step::new(Actor::Product, sql, object.clone())
+                };
+                let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
+                steps.extend([
+                    lend("GRANT", "TO"),
+                    Step::new(Actor::Owner(maker), sql, object.clone()),
+                    lend("REVOKE", "FROM"),
+                ]);
+                last = None;
+                continue;
+            }
             match steps.last_mut() {
-                Some(step) if last == Some((table.oid, actor)) => {
+                Some(step) if last == Some(table.oid) => {
                     step.sql.push_str(", ");
                     step.sql.push_str(&addition);
                 }
                 _ => {
                     let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                    steps.push(Step::new(actor, sql, named("foreign keys of table", &table.name)));
+                    steps.push(Step::new(Actor::Owner(maker), sql, object));
                 }
             }
-            last = Some((table.oid, actor));
+            last = Some(table.oid);
         }
         steps
     }
