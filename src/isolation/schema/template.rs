@@ -78,7 +78,7 @@ fn check_tables(schema: &Schema, tables: Vec<Option<String>>, known: &copy::Plan
     tables
         .into_iter()
         .map(|given| {
-            let is_known = |name: &str| known.rows.iter().any(|table| table.name == name);
+            let is_known = |name: &str| known.rows.iter().any(|table| table.is_of(name));
             let bare =
                 given.strip_prefix(&prefix).filter(|bare| !is_known(&given) && is_known(bare)).map(str::to_owned);
             let name = bare.unwrap_or(given);

@@ -6,6 +6,7 @@ use super::{drift, name, outside, version};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
+use crate::guard;
 use crate::guard::lock::{self, Mode, Subject};
 use crate::isolation::row::erase;
 use crate::json::Object;
@@ -213,8 +214,9 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
     if let Some(found) = query::as_of_now(|| Schema::find(&schema))? {
         outside::refuse_dependents(&found)?;
         // What goes with the schema is what was to go.
-        role::with_settings([("client_min_messages", "warning")], || {
-            query::statement(&format!("DROP SCHEMA {} CASCADE", ident(&schema)), &[])
+        let drop = || query::statement(&format!("DROP SCHEMA {} CASCADE", ident(&schema)), &[]);
+        guard::schema::while_working_on(&[found.oid], || {
+            role::with_settings([("client_min_messages", "warning")], drop)
         })?;
     }
     query::run(DETACH, &[tenant.into()])?;

@@ -2,8 +2,9 @@
 //!
 //! PostgreSQL does not know what such a text refers to, so this goes by its form. Replaced are the schema's name before a dot and the name of
 //! something in the schema (`template.users`, in code, in strings of dynamic SQL and in comments) or before the placeholder of a `format()`
-//! (`'template.%I'`), and in a list that `search_path` is set to. A column, variable, alias or word of the same name stays: a body that
-//! puts names together by other means reaches for the template's objects, and the guard says so.
+//! (`'template.%I'`), in a list that `search_path` is set to, and as a string by itself where that is a name: given to `format()` and its like,
+//! cast to regnamespace, compared with or kept in something that is called a schema. A column, variable, alias or word of the same name
+//! stays: a body that puts names together by other means reaches for the template's objects, and the guard says so.
 
 use std::collections::HashSet;
 
@@ -70,13 +71,12 @@ impl Renaming<'_> {
                         result.push_str(token.text);
                     }
                 }
-                Kind::Text => self.push_string(&mut result, token.text, in_path),
+                Kind::Text => self.push_string(&mut result, token.text, in_path || is_name(&tokens, index)),
                 Kind::Comment => result.push_str(&self.text(token.text)),
                 _ => result.push_str(token.text),
             }
             match token.kind {
                 Kind::Name if token.text.eq_ignore_ascii_case("search_path") => in_path = true,
-                Kind::Text if token.text.eq_ignore_ascii_case("'search_path'") => in_path = true,
                 Kind::Other if matches!(token.text, ";" | ")") => in_path = false,
                 _ => {}
             }
@@ -85,11 +85,11 @@ impl Renaming<'_> {
     }
 
     /// A string literal, quoted or in dollars.
-    fn push_string(&self, result: &mut String, literal: &str, in_path: bool) {
+    fn push_string(&self, result: &mut String, literal: &str, is_name: bool) {
         let (open, close) = delimiters(literal);
         let inner = &literal[open..literal.len() - close];
         result.push_str(&literal[..open]);
-        if in_path {
+        if is_name {
             let rename = |item: &str| {
                 let name = item.trim();
                 let is_schema = name == self.from
@@ -154,6 +154,42 @@ impl Renaming<'_> {
         }
         tokens(rest).first().and_then(Token::name).is_some_and(|name| self.objects.contains(name.as_str()))
     }
+}
+
+/// Functions that take a schema's name as a string.
+const TAKE_NAMES: [&str; 6] =
+    ["format", "quote_ident", "set_config", "to_regnamespace", "has_schema_privilege", "concat"];
+
+/// Whether the string at `index` is the name of a schema, by what is around it.
+fn is_name(tokens: &[Token], index: usize) -> bool {
+    let significant = |token: &&Token| !matches!(token.kind, Kind::Space | Kind::Comment);
+    let cast: String = tokens[index + 1..].iter().filter(significant).take(5).map(|token| token.text).collect();
+    if cast.starts_with("::regnamespace") || cast.starts_with("::pg_catalog.regnamespace") {
+        return true;
+    }
+    let mut depth = 0_usize;
+    let mut near = true;
+    let mut before = tokens[..index].iter().rev().filter(significant);
+    while let Some(token) = before.next() {
+        let word = token.name();
+        if near && word.as_ref().is_some_and(|word| word.contains("schema") || word == "nspname") {
+            return true;
+        }
+        match (token.text, word.as_deref()) {
+            (")", _) => depth += 1,
+            ("(", _) if depth > 0 => depth -= 1,
+            // The call whose argument it is.
+            ("(", _) => {
+                return before.next().and_then(Token::name).is_some_and(|name| TAKE_NAMES.contains(&name.as_str()));
+            }
+            (";", _) => return false,
+            (",", _) | (_, Some("and" | "or" | "where" | "then" | "else" | "select" | "when" | "begin")) => {
+                near = false
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether `text` begins with the name, in any case where it needs no quotes.

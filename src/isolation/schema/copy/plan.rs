@@ -48,11 +48,20 @@ impl Step {
 pub struct Rows {
     pub oid: Oid,
     pub name: String,
+    /// The partitioned tables that it is a part of.
+    pub part_of: Vec<String>,
     pub owner: Oid,
     /// Who owns the copy as long as it is made.
     pub maker: Oid,
     /// What is copied, all columns but generated ones: each with what it is read as.
     pub columns: Vec<(String, String)>,
+}
+
+impl Rows {
+    /// Whether the table is called so, or belongs to one that is.
+    pub fn is_of(&self, name: &str) -> bool {
+        self.name == name || self.part_of.iter().any(|above| above == name)
+    }
 }
 
 /// A sequence whose position can be copied.
@@ -973,10 +982,20 @@ impl<'a> Planner<'a> {
             };
             (name, read)
         };
+        let above = |table: &Relation| {
+            let mut names = Vec::new();
+            let mut next = table.parents.first().filter(|_| table.is_partition);
+            while let Some(parent) = next.and_then(|oid| self.relations.get(oid)) {
+                names.push(parent.name.clone());
+                next = parent.parents.first();
+            }
+            names
+        };
         let tables = self.catalog.relations.iter().filter(|table| table.kind == Kind::Table);
         tables
             .map(|table| Rows {
                 name: table.name.clone(),
+                part_of: above(table),
                 owner: table.owner,
                 maker: self.maker(table),
                 columns: table.columns.iter().filter(|column| column.generated.is_none()).map(column).collect(),

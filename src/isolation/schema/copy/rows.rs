@@ -17,9 +17,9 @@ pub enum Data {
 }
 
 impl Data {
-    fn includes(&self, table: &str) -> bool {
+    fn includes(&self, table: &Rows) -> bool {
         match self {
-            Self::Tables(names) => names.iter().any(|name| name == table),
+            Self::Tables(names) => names.iter().any(|name| table.is_of(name)),
             Self::All => true,
         }
     }
@@ -44,9 +44,9 @@ impl Drop for Moment {
 
 /// Fills the copy, whose tables exist and have no triggers yet.
 pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result<()> {
-    let wanted: Vec<&Rows> = plan.rows.iter().filter(|table| data.includes(&table.name)).collect();
+    let wanted: Vec<&Rows> = plan.rows.iter().filter(|table| data.includes(table)).collect();
     if let Data::Tables(names) = data
-        && let Some(unknown) = names.iter().find(|name| !plan.rows.iter().any(|table| table.name == **name))
+        && let Some(unknown) = names.iter().find(|name| !plan.rows.iter().any(|table| table.is_of(name)))
     {
         return Err(Error::Unknown("table", format!("{}.{}", ident(source), ident(unknown))));
     }
