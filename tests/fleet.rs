@@ -139,6 +139,10 @@ fn a_failed_canary_stops_the_run_before_the_rest() {
     superuser.batch_execute("DELETE FROM s_5.contacts").expect("mend");
     fleet.migrate(", canary => '{\"ring\": 0}'").expect("migrate again");
     assert_eq!(fleet.entries("001"), (1, 1));
+    fleet.add("002", "SELECT 1", "");
+    let (mut admin, notices) = fleet.database.connect_with_notices("admin");
+    admin.batch_execute("CALL migrate_tenants('crm', canary => '{\"rnig\": 0}')").expect("migrate");
+    assert!(notices.contains("no tenant of template \"crm\" is a canary"), "{:?}", notices.messages());
 }
 
 #[test]
