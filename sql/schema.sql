@@ -21,3 +21,44 @@ CREATE INDEX applied_migrations_tenant_id_idx ON tenancy.applied_migrations (ten
 SELECT pg_catalog.pg_extension_config_dump('tenancy.applied_migrations', '');
 COMMENT ON TABLE tenancy.applied_migrations IS
     'Which migrations the schema of each tenant has; tenant_id is NULL for the template itself. Level operator.';
+
+CREATE TABLE tenancy.allowed_drift (
+    tenant_id uuid NOT NULL,
+    object text NOT NULL,
+    reason text NOT NULL,
+    allowed_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT allowed_drift_pkey PRIMARY KEY (tenant_id, object)
+);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.allowed_drift', '');
+COMMENT ON TABLE tenancy.allowed_drift IS
+    'Objects of tenants'' schemas that are meant to differ from the template, and why. Kept by allow_schema_drift() and disallow_schema_drift(). Level operator.';
+
+CREATE VIEW tenancy.schema_drift AS
+    SELECT template, tenant_id, slug, schema_name, kind, object, difference, expected, found FROM tenancy.differences();
+COMMENT ON VIEW tenancy.schema_drift IS
+    'Where the schemas of tenants are not what their templates are: each object that is missing, extra or different, with its definition in the template (expected) and in the tenant''s schema (found). Reads every schema, some ten milliseconds each; tenancy.differences(tenant) reads one. Level operator.';
+
+CREATE EVENT TRIGGER tenancy_schema_change ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA', 'SECURITY LABEL')
+    EXECUTE FUNCTION tenancy.on_schema_change();
+COMMENT ON EVENT TRIGGER tenancy_schema_change IS 'pg_tenancy: the registry follows schemas of tenants and templates that are renamed or restored';
+CREATE EVENT TRIGGER tenancy_schema_drop ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED') EXECUTE FUNCTION tenancy.on_schema_drop();
+COMMENT ON EVENT TRIGGER tenancy_schema_drop IS 'pg_tenancy: the registry forgets schemas of tenants that are dropped by hand';
+
+COMMENT ON FUNCTION register_template(name, name, text[], text) IS
+    'Registers a schema as the template that tenants'' schemas are exact copies of, and closes it to all but its owner''s roles. data_tables are tables whose rows every copy receives; tenant_schema is how copies are named, with {id} and {slug} for the tenant''s. Call it again to change these. Errors: P0002 unknown schema or table; 0A000 something in it cannot be copied, by name; 22023 reserved schema or malformed pattern; 55000 another schema while tenants use the template. Level admin. Example: SELECT register_template(''crm'', ''crm_template'', ''{deal_stages}'', ''tenant_{slug}'');';
+COMMENT ON FUNCTION unregister_template(name) IS
+    'Forgets a template that no tenant uses, with its record of applied migrations; the schema stays. False when there is none. Errors: 55000 tenants use it. Level admin. Example: SELECT unregister_template(''crm'');';
+COMMENT ON FUNCTION create_tenant_schema(uuid, name, name) IS
+    'Makes a schema for a tenant that has none, as an exact copy of a template, and returns its name. schema_name overrides the template''s way of naming. Errors: P0002 unknown tenant or template; 23505 the tenant has a schema, or the name is taken; 55000 the tenant is deleted or has rows in protected tables; 0A000 something in the template cannot be copied; 53200 more locks than the server has (max_locks_per_transaction). Level operator. Example: SELECT create_tenant_schema(find_tenant(''acme''), ''crm'');';
+COMMENT ON FUNCTION clone_tenant_schema(uuid, uuid, boolean) IS
+    'Makes a schema for the destination, which has none, as an exact copy of the source''s: with its rows and positions of sequences, all of one moment, while others go on writing; or without. Returns its name. Errors as create_tenant_schema(). Level admin. Example: SELECT clone_tenant_schema(find_tenant(''acme''), find_tenant(''acme-test''));';
+COMMENT ON FUNCTION delete_tenant_schema(uuid) IS
+    'Drops a tenant''s schema with everything in it at once; false when it has none. delete_tenant() keeps it for the retention. Errors: P0002; 2BP01 objects outside depend on it. Level admin. Example: SELECT delete_tenant_schema(find_tenant(''acme-test''));';
+COMMENT ON FUNCTION tenancy.differences(uuid) IS
+    'Where the schema of a tenant (NULL: of each) is not what its template is, as tenancy.schema_drift shows it. Level operator. Example: SELECT kind, object, difference FROM tenancy.differences(find_tenant(''acme''));';
+COMMENT ON FUNCTION allow_schema_drift(uuid, text, text) IS
+    'Declares that an object of a tenant''s schema, named as column object of tenancy.schema_drift names it, is meant to differ from the template: an index of its own, say. Give the reason. Errors: P0002 unknown tenant; 22023 no object or reason. Level admin. Example: SELECT allow_schema_drift(find_tenant(''acme''), ''deals_by_region'', ''their report'');';
+COMMENT ON FUNCTION disallow_schema_drift(uuid, text) IS
+    'Takes a declaration of allow_schema_drift() back; false when there was none. Errors: P0002. Level admin. Example: SELECT disallow_schema_drift(find_tenant(''acme''), ''deals_by_region'');';
+COMMENT ON FUNCTION tenancy.on_schema_change() IS 'Internal: event trigger.';
+COMMENT ON FUNCTION tenancy.on_schema_drop() IS 'Internal: event trigger.';

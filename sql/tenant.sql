@@ -69,8 +69,8 @@ COMMENT ON VIEW tenancy.tenant_overview IS
 
 COMMENT ON FUNCTION create_plan(text, text, jsonb, text[]) IS
     'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Errors: 22023 malformed name or settings; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
-COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text, uuid) IS
-    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan; owner is a user who becomes its first member. Errors: 22023 malformed or reserved slug; 23505 slug, id or external id taken; P0002 unknown plan or user. Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
+COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text, uuid, name, name) IS
+    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan when not given; owner is a user who becomes its first member. With isolation schema its schema is made in the same transaction, as create_tenant_schema() does, from the template named, else from the one called default or the only one. Errors: 22023 malformed or reserved slug; 23505 slug, id, external id or schema taken; P0002 unknown plan, user or template; those of create_tenant_schema(). Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
 COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS
     'Changes what is given; NULL leaves. Returns the tenant''s id. Errors: P0002, 22023, 23505 as create_tenant(). Level operator. Example: SELECT update_tenant(find_tenant(''acme''), name => ''Acme Inc.'');';
 COMMENT ON FUNCTION find_tenant(text, text) IS

@@ -83,6 +83,12 @@ pub enum Error {
     InTransactionBlock(&'static str),
     /// Not there in this version.
     Unsupported(String),
+    /// A schema has something that a copy of it would lack.
+    Uncloneable(String),
+    /// Objects outside a schema depend on what is in it.
+    DependentObjects { schema: String, objects: String },
+    /// A copy needs more locks than the server can hold.
+    TooManyLocks { schema: String, needed: usize, room: usize },
     /// The library was not loaded when the server started.
     NotPreloaded,
     /// The schema that was named for the functions is open to everyone.
@@ -91,6 +97,16 @@ pub enum Error {
     Serialization,
     /// The database's texts are not Unicode.
     Encoding,
+    /// The schema is another tenant's, or nothing is bound.
+    ForeignSchema(String),
+    /// The schema is a template's, and the session may not use it now.
+    TemplateSchema(String),
+    /// The tenant is to have a schema and has none yet.
+    NoSchema(String),
+    /// A view of PostgreSQL's that shows values of every schema.
+    ShowsAllSchemas(String),
+    /// A sequence function that was reached where the guard cannot see which sequence it will use.
+    SequenceUnseen(&'static str),
     /// The server has no room for a background worker.
     NoWorkers,
     /// verify_sql did not return true; what it returned.
@@ -302,6 +318,19 @@ impl Error {
             )
             .hint("It commits as it goes: call it by itself."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
+            Self::Uncloneable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
+                .hint("Move it to a schema that tenants share, or drop it."),
+            Self::DependentObjects { schema, objects } => parts(
+                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("schema \"{schema}\" cannot be dropped because other objects depend on it"),
+            )
+            .detail(objects)
+            .hint("Drop them first."),
+            Self::TooManyLocks { schema, needed, room } => parts(
+                ERRCODE_OUT_OF_MEMORY,
+                format!("copying schema \"{schema}\" takes about {needed} locks, and the server has room for {room}"),
+            )
+            .hint("Raise max_locks_per_transaction and restart the server."),
             Self::NotPreloaded => parts(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "pg_tenancy must be loaded via shared_preload_libraries",
@@ -324,6 +353,28 @@ impl Error {
                 "pg_tenancy needs a database whose encoding is UTF8",
             )
             .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."),
+            Self::ForeignSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" belongs to another tenant"))
+                    .hint("It can be used in a transaction that is bound to its tenant.")
+            }
+            Self::TemplateSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" is a template of tenants' schemas"))
+                    .hint("Bind a tenant to use its own. The template is for its owner, while no tenant is bound.")
+            }
+            Self::NoSchema(tenant) => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" has no schema yet"))
+                    .hint("An operator can make it with create_tenant_schema().")
+            }
+            Self::ShowsAllSchemas(view) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{view} shows values of the schemas of every tenant"),
+            )
+            .hint("Read it as a role that bypasses row security."),
+            Self::SequenceUnseen(function) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{function}() cannot be used here, where its sequence may be another tenant's"),
+            )
+            .hint(format!("Use it in a statement: SELECT {function}(...), and pass on its result.")),
             Self::NoWorkers => parts(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "no background worker can be started")
                 .hint("Try again when others have ended, or raise max_worker_processes and restart the server."),
             Self::NotVerified(what) => parts(ERRCODE_ASSERT_FAILURE, format!("verify_sql returned {what}")),

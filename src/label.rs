@@ -2,7 +2,7 @@
 //!
 //! `protected`, on a table: policies go with DROP EXTENSION, and with them the sign by which the guard knows the table; this stays.
 //! `exempt: reason`, on a view, materialised view or function that an administrator lets through.
-//! `tenant: uuid`, on a schema that is a tenant's own; `template`, on one that tenants' schemas are made from.
+//! `tenant: uuid`, on a schema that is a tenant's own; `template: name`, on one that tenants' schemas are made from.
 
 use crate::uuid;
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
@@ -14,8 +14,8 @@ pub const PROTECTED: &str = "protected";
 /// How the label of an exempt object begins; the reason follows.
 pub const EXEMPT: &str = "exempt: ";
 
-/// The label of a template's schema.
-pub const TEMPLATE: &str = "template";
+/// How the label of a template's schema begins; the template's name follows.
+pub const TEMPLATE: &str = "template: ";
 /// How the label of a tenant's schema begins; the tenant's id follows.
 pub const TENANT: &str = "tenant: ";
 
@@ -52,7 +52,7 @@ unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label:
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            "a label of pg_tenancy is \"protected\" or \"exempt: ...\", and of a schema \"template\" or \"tenant: ...\""
+            "a label of pg_tenancy is \"protected\" or \"exempt: ...\", and of a schema \"template: ...\" or \"tenant: ...\""
         );
     }
     if class == pg_sys::NamespaceRelationId {
@@ -73,7 +73,7 @@ impl Use {
     fn from_label(label: &str) -> Option<Self> {
         match label.strip_prefix(TENANT) {
             Some(tenant) => uuid::parse(tenant.as_bytes()).map(Self::Tenant),
-            None => (label == TEMPLATE).then_some(Self::Template),
+            None => label.starts_with(TEMPLATE).then_some(Self::Template),
         }
     }
 }

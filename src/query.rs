@@ -55,6 +55,19 @@ pub fn current_rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&R
     Spi::connect_mut(|client| client.update(plan, None, args)?.map(|tuple| map(&Row(tuple))).collect())
 }
 
+/// Runs `work`, whose reads see what is committed now, and what this transaction has done: on a standby, too.
+pub fn as_of_now<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: the commands of this transaction so far become visible; the snapshot is popped when `work` is done, or by PostgreSQL after an ERROR.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+    }
+    let result = work();
+    // SAFETY: pops what was pushed.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
 /// Reads the first row, if there is one.
 pub fn first<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())

@@ -1,9 +1,9 @@
 //! Acting as another role for a while, as PostgreSQL's own maintenance commands do.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extension;
 use pgrx::pg_sys;
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 
 /// Restores the role when dropped, an ERROR that unwinds included.
 struct Restore {
@@ -65,19 +65,31 @@ pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> 
 /// DEFINER function with a SET clause is, for code that cannot be one.
 pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _restore = switch(extension::owner()?, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    with_settings([("search_path", "pg_catalog, pg_temp")], work)
+}
+
+/// Runs `work` with these settings, as a function with SET clauses does.
+pub fn with_settings<'a, T>(
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let _settings = Settings::keep();
-    // SAFETY: constant C strings; the setting is undone with the level that was just opened.
-    unsafe {
-        pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            c"pg_catalog, pg_temp".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
+    for (name, value) in settings {
+        let text = |text: &str| CString::new(text).map_err(|_| Error::Internal("a setting has a zero byte".to_owned()));
+        let (name, value) = (text(name)?, text(value)?);
+        // SAFETY: C strings that PostgreSQL copies; the settings are undone with the level that was just opened.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
     }
     work()
 }

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A copy of the examples where the server's user can read it, removed at the end.
-struct Examples(PathBuf);
+pub struct Examples(PathBuf);
 
 impl Examples {
-    fn copy() -> Self {
+    pub fn copy() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -23,7 +23,7 @@ impl Examples {
 
     /// Runs a script of an example, with the roles of the tests; what it printed. It ends with another status at the first
     /// promise that does not hold.
-    fn run(&self, name: &str, script: &str, database: &Database) -> String {
+    pub fn run(&self, name: &str, script: &str, database: &Database) -> String {
         let mut psql = database.tool("psql", "postgres");
         psql.args(["-X", "-q"]).current_dir(self.0.join(name));
         for role in ["owner", "app", "client", "operator", "admin"] {

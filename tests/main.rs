@@ -14,6 +14,8 @@ mod pooling;
 mod purge;
 mod readme;
 mod row;
+mod schema_clone;
+mod schema_guard;
 mod secrecy;
 mod standby;
 mod tenant;

@@ -4,8 +4,8 @@
 #   tools/demo.sh         builds the server anew, replacing a previous demo of the same user, and tells the story
 #   tools/demo.sh stop    stops the server and removes its directory
 #
-# EXAMPLE names the example, agent_platform or workspaces; PG the PostgreSQL major version, for which the extension must
-# have been packaged: make demo does that first.
+# EXAMPLE names the example, agent_platform, workspaces, crm or capital_planning; PG the PostgreSQL major version, for which the
+# extension must have been packaged: make demo does that first.
 # Local users who did not start the demo cannot enter it: its socket lies in a private directory, and TCP asks
 # for a password and refuses the superuser.
 set -euo pipefail
@@ -189,6 +189,52 @@ As workspaces_operator, see which credentials were refused and why, and who did 
 TEXT
 }
 
+show_crm() {
+    cat <<TEXT
+  $home/psql -U crm_app        the backend: binds a tenant per transaction
+  $home/psql -U crm_readonly   reports: binds a tenant, and may only read
+  $home/psql -U crm_operator   makes tenants with their first user, sees numbers of all
+  $home/psql -U crm_admin      templates, migrations, purges
+  $home/psql -U crm_backup     reads everything: pg_dump -n tenant_initech
+  $home/psql -U postgres       the superuser
+
+  From a driver: postgresql://crm_app:$password@127.0.0.1:$port/$example
+
+As crm_app, work for Acme, whose subdomain is acme-holding by now; then reach for Initech's schema:
+  BEGIN; SELECT set_tenant_by_slug('acme-holding'); SELECT * FROM pipeline; SELECT full_name FROM contacts LIMIT 3; COMMIT;
+  BEGIN; SELECT set_tenant_by_slug('acme-holding'); SELECT * FROM tenant_initech.contacts; ROLLBACK;
+As crm_admin, change the template and every tenant with it; change your mind:
+  SELECT add_migration('crm', '004', 'ALTER TABLE deals ADD COLUMN lost_reason text', down_sql => 'ALTER TABLE deals DROP COLUMN lost_reason');
+  CALL migrate_tenants('crm', canary => '{"stage": "staging"}');
+  CALL rollback_tenants('crm', '003');
+As crm_operator, see how far that is, what differs from the template, how much there is of what:
+  SELECT slug, version, status FROM tenancy.migration_status ORDER BY slug, version;
+  SELECT slug, kind, object, difference FROM tenancy.schema_drift;
+  SELECT slug, table_name, row_count, table_bytes, index_scans FROM tenant_statistics(exact => true) ORDER BY 1, 2;
+TEXT
+}
+
+show_capital_planning() {
+    cat <<TEXT
+  $home/psql -U planning_app        the backend: binds a tenant per transaction
+  $home/psql -U planning_operator   runs the tenants' lifecycle and their tiers
+  $home/psql -U planning_admin      the template, clones, migrations
+  $home/psql -U planning_owner      owns the template and its copies
+  $home/psql -U postgres            the superuser
+
+  From a driver: postgresql://planning_app:$password@127.0.0.1:$port/$example
+
+As planning_app, plan for the demo tenant:
+  BEGIN; SELECT set_tenant_by_slug('demo-works'); SELECT * FROM cash_conversion ORDER BY month DESC, company LIMIT 5; COMMIT;
+  SELECT * FROM products;
+As planning_operator, register somebody, who gets a schema with the plan; see what there is:
+  SELECT create_tenant('Dynamo Motors', plan => 'starter');
+  SELECT name, plan, status, schema_name FROM tenancy.tenants;
+As planning_admin, give the tenant whose copy of the demo was deleted another one, with all the data:
+  SELECT clone_tenant_schema(find_tenant('demo-works'), find_tenant('demo-copy'));
+TEXT
+}
+
 say_goodbye() {
     printf '\n== Try more: the server goes on running (PostgreSQL %s, port %s)\n\n' "$PG" "$port"
     "show_$example"
@@ -200,7 +246,7 @@ unfinished() {
 }
 
 start_demo() {
-    declare -F "show_$example" >/dev/null || fail "there is no example $example: it is agent_platform or workspaces"
+    declare -F "show_$example" >/dev/null || fail "there is no example $example: it is agent_platform, workspaces, crm or capital_planning"
     check_home
     if [ -d "$home" ]; then
         stop_demo

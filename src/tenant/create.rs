@@ -4,8 +4,10 @@ use super::{plan, slug};
 use crate::access;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::isolation::schema;
 use crate::json::{Jsonb, Object};
 use crate::query;
+use crate::sqltype::Name;
 use crate::text;
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -86,7 +88,7 @@ impl New<'_> {
     }
 }
 
-/// Registers a tenant.
+/// Registers a tenant and, where its isolation says so, makes its schema.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -99,6 +101,8 @@ fn create_tenant(
     id: default!(Option<Uuid>, "gen_random_uuid()"),
     external_id: default!(Option<&str>, "NULL"),
     owner: default!(Option<Uuid>, "NULL"),
+    template: default!(Option<Name>, "NULL"),
+    schema_name: default!(Option<Name>, "NULL"),
 ) -> SqlResult<Uuid> {
     let name = text::check_name(name.ok_or(Error::Null("name"))?)?;
     let given = slug.map(slug::check).transpose()?;
@@ -108,6 +112,14 @@ fn create_tenant(
     let id = id.ok_or(Error::Null("id"))?;
     let planned = plan::isolation_of(plan)?;
     let isolation = plan::check_isolation(isolation.unwrap_or(&planned))?.to_owned();
+    let has_schema = isolation == "schema";
+    if !has_schema && (template.is_some() || schema_name.is_some()) {
+        return Err(Error::invalid(
+            format!("a tenant of isolation \"{isolation}\" has no schema of its own"),
+            "Leave template and schema_name out, or say isolation => 'schema'.",
+        )
+        .into());
+    }
 
     let new = New { id, name, plan, isolation, external_id, metadata: &metadata };
     let slug = match given {
@@ -133,6 +145,10 @@ fn create_tenant(
     })?;
     if let Some(owner) = owner {
         access::insert_member(id, owner, access::OWNER)?;
+    }
+    if has_schema {
+        let template = template.map_or_else(schema::unnamed_template, |Name(template)| Ok(template))?;
+        schema::create(id, &template, schema_name.as_ref().map(|Name(name)| name.as_str()), true)?;
     }
     Ok(id)
 }

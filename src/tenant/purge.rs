@@ -7,6 +7,7 @@ use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
 use crate::isolation::row::erase::{self, Erased, Eraser};
+use crate::isolation::schema;
 use crate::json::Object;
 use crate::procedure::{self, Procedure};
 use crate::query;
@@ -74,6 +75,11 @@ fn add_rows(tenant: Uuid, erased: &Erased) -> Result<()> {
     role::as_extension_owner(|| query::run(ADD_ROWS, &[tenant.into(), counts.into()]).map(drop))
 }
 
+/// Drops the tenant's schema, if it has one.
+fn drop_schema(tenant: Uuid) -> Result<()> {
+    role::as_extension_owner(|| schema::drop_schema(tenant).map(drop))
+}
+
 /// Removes the next batch; false when there is nothing left to remove.
 fn batch(eraser: &mut Eraser) -> Result<bool> {
     lock::take_alone(eraser.tenant());
@@ -126,6 +132,8 @@ fn report(tenant: Uuid, erased: Option<Erased>) {
 fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
     start(tenant, force)?;
     procedure.commit();
+    drop_schema(tenant)?;
+    procedure.commit();
     let mut eraser = Eraser::new(tenant)?;
     while batch(&mut eraser)? {
         procedure.commit();
@@ -165,6 +173,8 @@ fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 /// Purges one tenant so that its failure stays its own: every step that can fail runs in a subtransaction.
 fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
     procedure::attempt(|| start(tenant, false))?;
+    procedure.commit();
+    procedure::attempt(|| drop_schema(tenant))?;
     procedure.commit();
     let mut eraser = procedure::attempt(|| Eraser::new(tenant))?;
     while procedure::attempt(|| batch(&mut eraser))? {

@@ -249,16 +249,24 @@ pub fn check_constraints_now() -> Result<()> {
     query::statement("SET CONSTRAINTS ALL IMMEDIATE", &[]).map(drop)
 }
 
-/// Fails when a protected table still has a row of the tenant.
-pub fn verify(tenant: Uuid) -> Result<()> {
-    for leaf in role::as_extension_owner(groups)?.iter().flat_map(|group| &group.leaves) {
+/// A protected table that has a row of the tenant.
+pub fn table_with_rows(tenant: Uuid) -> Result<Option<String>> {
+    for leaf in role::as_extension_owner(groups)?.into_iter().flat_map(|group| group.leaves) {
         if leaf.has_rows(tenant)? {
-            return Err(Error::Unprotectable(
-                format!("rows of the tenant remain in {}", leaf.name),
-                "A trigger or a policy of the table keeps them, or something goes on writing. Mend that, then CALL purge_tenant() again."
-                    .to_owned(),
-            ));
+            return Ok(Some(leaf.name));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Fails when a protected table still has a row of the tenant.
+pub fn verify(tenant: Uuid) -> Result<()> {
+    match table_with_rows(tenant)? {
+        Some(table) => Err(Error::Unprotectable(
+            format!("rows of the tenant remain in {table}"),
+            "A trigger or a policy of the table keeps them, or something goes on writing. Mend that, then CALL purge_tenant() again."
+                .to_owned(),
+        )),
+        None => Ok(()),
+    }
 }

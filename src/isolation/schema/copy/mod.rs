@@ -1,0 +1,212 @@
+//! An exact copy of a schema: everything that `pg_dump` would write of it, under another name.
+//!
+//! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
+//! of it, by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
+//! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. The statements run as the owners of what they make, so that users' code never has other rights.
+
+mod body;
+mod catalog;
+mod describe;
+mod grants;
+mod order;
+mod plan;
+mod rows;
+mod unclonable;
+
+pub use catalog::Catalog;
+pub use describe::Part;
+pub use plan::{Plan, Planner, Step};
+pub use rows::Data;
+
+use crate::backend::BackendStatic;
+use crate::error::{Error, Result};
+use crate::guard;
+use crate::label::PROVIDER;
+use crate::query::{self, ident, literal};
+use crate::raw;
+use crate::relation;
+use crate::role;
+use pgrx::pg_sys::{self, Oid};
+use plan::Actor;
+use std::collections::{BTreeSet, HashSet};
+
+const FIND: &str = "SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = $1";
+
+/// A schema that exists.
+#[derive(Clone)]
+pub struct Schema {
+    pub oid: Oid,
+    pub name: String,
+    pub owner: Oid,
+}
+
+impl Schema {
+    pub fn find(name: &str) -> Result<Option<Self>> {
+        query::first(FIND, &[name.into()], |row| {
+            Ok(Self { oid: row.must(1)?, name: name.to_owned(), owner: row.must(2)? })
+        })
+    }
+
+    pub fn get(name: &str) -> Result<Self> {
+        Self::find(name)?.ok_or_else(|| Error::Unknown("schema", name.to_owned()))
+    }
+}
+
+/// What PostgreSQL's deparsing and parsing go by; both sides of the copy use the same.
+const SETTINGS: [(&str, &str); 9] = [
+    ("quote_all_identifiers", "off"),
+    ("extra_float_digits", "3"),
+    ("datestyle", "ISO"),
+    ("intervalstyle", "postgres"),
+    ("bytea_output", "hex"),
+    ("check_function_bodies", "off"),
+    ("transform_null_equals", "off"),
+    ("default_tablespace", ""),
+    ("default_table_access_method", "heap"),
+];
+
+/// Runs `work` with the schema first in `search_path` and settings that every text is read and written by.
+fn in_schema<T>(schema: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let path = format!("{}, pg_catalog, pg_temp", ident(schema));
+    role::with_settings(SETTINGS.into_iter().chain([("search_path", path.as_str())]), work)
+}
+
+/// Reads a schema as its owner, for `work` to make something of it: a plan for a copy of this name, or a description.
+fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Planner) -> Result<T>) -> Result<T> {
+    let read = || {
+        let catalog = Catalog::read(source.oid)?;
+        let names = names(&catalog);
+        work(&catalog, &Planner::new(&catalog, &source.name, destination, &names))
+    };
+    guard::schema::while_working_on(&[source.oid], || {
+        role::as_owner(source.owner, || in_schema(&source.name, || query::as_of_now(read)))
+    })
+}
+
+/// What a copy of `source` under the name `destination` takes. Fails when it could not be exact.
+pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
+    unclonable::refuse(source.oid)?;
+    read(source, destination, |catalog, planner| {
+        let mut plan = planner.plan()?;
+        let mut grants = grants::steps(source.oid, catalog, destination)?;
+        plan.close = grants.schema;
+        plan.close.extend(grants::defaults(source.oid, destination)?);
+        // A view is filled with what its owner may read.
+        grants.objects.append(&mut plan.finish);
+        plan.finish = grants.objects;
+        Ok(plan)
+    })
+}
+
+/// What `schema` consists of, written as if it were called `name`.
+pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
+    let foreign = unclonable::find(schema.oid)?;
+    let foreign =
+        foreign.into_iter().map(|name| Part { kind: "object", name, definition: "cannot be cloned".to_owned() });
+    let mut parts = read(schema, name, |catalog, planner| {
+        let mut parts = planner.parts()?;
+        parts.extend(planner.comments());
+        parts.extend(grants::parts(schema.oid, catalog, name)?);
+        Ok(parts)
+    })?;
+    parts.extend(foreign);
+    Ok(parts)
+}
+
+/// The names that a function's body may put behind the schema's.
+fn names(catalog: &Catalog) -> HashSet<&str> {
+    let relations = catalog.relations.iter().map(|relation| relation.name.as_str());
+    let types = catalog.types.iter().map(|found| found.name.as_str());
+    let functions = catalog.functions.iter().map(|function| function.name.as_str());
+    let others = catalog.indexes.iter().map(|index| index.name.as_str());
+    let others = others.chain(catalog.constraints.iter().map(|constraint| constraint.name.as_str()));
+    let others = others.chain(catalog.statistics.iter().map(|statistics| statistics.name.as_str()));
+    relations.chain(types).chain(functions).chain(others).collect()
+}
+
+/// Copies `source` to a new schema of this name, labelled as given.
+pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
+    COPYING.set(true);
+    let _reset = ResetOnDrop;
+    let plan = plan(source, destination)?;
+    refuse_too_many_locks(source, plan.locks)?;
+    let new = create(source, destination, label)?;
+    let guests = guests(source, &plan);
+    lend(destination, &guests, "GRANT", "TO")?;
+    guard::schema::while_working_on(&[source.oid, new], || {
+        in_schema(destination, || {
+            run(&plan.define)?;
+            rows::copy(&source.name, destination, &plan, data)?;
+            run(&plan.complete)?;
+            run(&plan.finish)?;
+            lend(destination, &guests, "REVOKE", "FROM")?;
+            run(&plan.close)
+        })
+    })
+}
+
+/// Makes the schema, closed to other tenants from the start.
+fn create(source: &Schema, destination: &str, label: &str) -> Result<Oid> {
+    let name = ident(destination);
+    let owner = relation::role_name(source.owner);
+    query::statement(&format!("CREATE SCHEMA {name} AUTHORIZATION {owner}"), &[])?;
+    query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {name} IS {}", literal(label)), &[])?;
+    Ok(query::as_of_now(|| Schema::get(destination))?.oid)
+}
+
+/// Roles that have a part in the copy without owning it, and need the right to create in it as long as it is made.
+fn guests(source: &Schema, plan: &Plan) -> BTreeSet<u32> {
+    plan.actors().filter(|role| *role != source.owner).map(|role| role.to_u32()).collect()
+}
+
+fn lend(destination: &str, guests: &BTreeSet<u32>, verb: &str, preposition: &str) -> Result<()> {
+    for guest in guests {
+        let role = relation::role_name(Oid::from_u32(*guest));
+        query::statement(&format!("{verb} CREATE, USAGE ON SCHEMA {} {preposition} {role}", ident(destination)), &[])?;
+    }
+    Ok(())
+}
+
+/// Runs the statements, those in a row with the same actor under one change of role.
+fn run(steps: &[Step]) -> Result<()> {
+    let all = |steps: &[Step]| {
+        steps.iter().try_for_each(|step| {
+            pgrx::debug2!("pg_tenancy makes {}: {}", step.object, step.sql);
+            query::statement(&step.sql, &[]).map(drop)
+        })
+    };
+    for steps in steps.chunk_by(|one, other| one.actor == other.actor) {
+        match steps.first().map(|step| step.actor) {
+            Some(Actor::Owner(owner)) => role::as_owner(owner, || all(steps))?,
+            _ => all(steps)?,
+        }
+    }
+    Ok(())
+}
+
+static COPYING: BackendStatic<bool> = BackendStatic::new(false);
+
+struct ResetOnDrop;
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        COPYING.set(false);
+    }
+}
+
+/// Whether the DDL that an event trigger sees is that of a copy, which has nothing that it looks for.
+pub fn is_copying() -> bool {
+    COPYING.get()
+}
+
+/// Fails when the server could not hold the locks of what is made, whatever else it does.
+fn refuse_too_many_locks(source: &Schema, needed: usize) -> Result<()> {
+    // SAFETY: plain reads of what the server was started with.
+    let (per_transaction, slots) =
+        unsafe { (pg_sys::max_locks_per_xact, pg_sys::MaxBackends + raw::max_prepared_xacts) };
+    let room = usize::try_from(per_transaction).unwrap_or(0).saturating_mul(usize::try_from(slots).unwrap_or(0));
+    if needed > room {
+        return Err(Error::TooManyLocks { schema: source.name.clone(), needed, room });
+    }
+    Ok(())
+}

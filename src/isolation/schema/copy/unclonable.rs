@@ -1,0 +1,70 @@
+//! What a copy could not be exact about. Each such object is an error that names it.
+
+use crate::error::{Error, Result};
+use crate::query;
+use pgrx::pg_sys::Oid;
+
+/// How many objects an error names.
+const SHOWN: usize = 5;
+
+/// Runs with `search_path` pinned: the schema's own operators are among what it looks for.
+const OBJECTS: &str = "WITH members AS (
+        SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+        WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0
+    )
+    SELECT pg_catalog.pg_describe_object(m.classid, m.objid, 0) FROM members m
+    WHERE m.classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
+        'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0) || ' (' || pg_catalog.pg_describe_object(m.classid, m.objid, 0) || ')'
+    FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.objsubid = 0 AND d.deptype = 'e'
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0)
+    FROM members m JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.objid
+    WHERE c.relkind NOT IN ('r', 'p', 'v', 'm', 'S')
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 0)
+    FROM members m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = m.objid
+    LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+    WHERE t.typtype NOT IN ('e', 'c', 'd', 'r', 'm') AND t.typelem = 0 OR r.rngcanonical <> 0
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0)
+    FROM members m JOIN pg_catalog.pg_depend d ON d.refclassid = m.classid AND d.refobjid = m.objid AND d.deptype = 'n'
+        AND d.classid IN ('pg_catalog.pg_cast'::pg_catalog.regclass, 'pg_catalog.pg_transform'::pg_catalog.regclass)
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.inhrelid, 0) || ', which belongs to '
+        || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.inhparent, 0)
+    FROM members m JOIN pg_catalog.pg_inherits i ON i.inhrelid = m.objid
+    JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+    WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.relnamespace <> $1
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.inhrelid, 0) || ', a partition of '
+        || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.inhparent, 0)
+    FROM members m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.objid
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.relispartition AND c.relnamespace <> $1
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(s.classoid, s.objoid, 0) || CASE s.label WHEN 'protected' THEN ', which is protected' ELSE ', which is exempt' END
+    FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy'
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ', which depends on ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0)
+    FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'x'";
+
+/// What the schema has that cannot be copied.
+pub fn find(schema: Oid) -> Result<Vec<String>> {
+    let mut found = query::rows(OBJECTS, &[schema.into()], |row| row.must::<String>(1))?;
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Fails when the schema has something that cannot be copied.
+pub fn refuse(schema: Oid) -> Result<()> {
+    let mut found = find(schema)?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let more = if found.len() > SHOWN { format!(" and {} more", found.len() - SHOWN) } else { String::new() };
+    found.truncate(SHOWN);
+    Err(Error::Uncloneable(format!("{}{more}", found.join("; "))))
+}
