@@ -45,6 +45,10 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("public.change_plan", "operator admin"),
     ("public.purge_tenant", "admin"),
     ("public.purge_expired_tenants", "admin"),
+    ("public.add_migration", "admin"),
+    ("public.remove_migration", "admin"),
+    ("public.migrate_tenants", "admin"),
+    ("public.rollback_tenants", "admin"),
     ("public.protect_table", "admin"),
     ("public.unprotect_table", "admin"),
     ("public.allow_definer", "admin"),
@@ -113,6 +117,10 @@ const RELATIONS: &[(&str, &str)] = &[
     ("stored_jwt_keys", ""),
     ("access", "admin"),
     ("definer_exemptions", "admin"),
+    ("migrations", "operator admin"),
+    ("migration_runs", "operator admin"),
+    ("failed_migrations", "operator admin"),
+    ("migration_status", "operator admin"),
 ];
 
 const MEMBERS: &str = "

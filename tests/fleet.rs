@@ -46,7 +46,7 @@ fn a_migration_reaches_the_template_and_every_tenant_once() {
     assert_eq!(fleet.not("002", "applied"), Vec::<String>::new());
     assert_eq!((fleet.entries("001"), fleet.entries("002")), ((1, 1), (1, 1)));
     assert_eq!(fleet.workers(), 0);
-    let actions = "SELECT string_agg(action, ' ' ORDER BY id) FROM tenancy.audit_log WHERE target = 'crm'";
+    let actions = "SELECT string_agg(action, ' ' ORDER BY id) FROM tenancy.audit_log WHERE action LIKE 'migration.%'";
     let actions: String = one(&mut fleet.superuser(), actions, &[]);
     assert_eq!(actions, "migration.add migration.add migration.run migration.finish");
     fleet.migrate("").expect("migrate again");
@@ -139,6 +139,10 @@ fn a_failed_canary_stops_the_run_before_the_rest() {
     superuser.batch_execute("DELETE FROM s_5.contacts").expect("mend");
     fleet.migrate(", canary => '{\"ring\": 0}'").expect("migrate again");
     assert_eq!(fleet.entries("001"), (1, 1));
+    fleet.add("002", "SELECT 1", "");
+    let (mut admin, notices) = fleet.database.connect_with_notices("admin");
+    admin.batch_execute("CALL migrate_tenants('crm', canary => '{\"rnig\": 0}')").expect("migrate");
+    assert!(notices.contains("no tenant of template \"crm\" is a canary"), "{:?}", notices.messages());
 }
 
 #[test]

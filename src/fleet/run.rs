@@ -48,6 +48,8 @@ const IRREVERSIBLE: &str = "SELECT m.version FROM tenancy.migrations m
     WHERE m.template = $1 AND m.position > $2 AND m.down_sql IS NULL
       AND EXISTS (SELECT FROM tenancy.applied_migrations a WHERE a.template = $1 AND a.version = m.version)
     ORDER BY m.position DESC LIMIT 1";
+const HAS_CANARY: &str = "SELECT true FROM tenancy.tenants
+    WHERE template = $1 AND schema_name IS NOT NULL AND purge_started_at IS NULL AND metadata @> $2 LIMIT 1";
 const FAILED: &str = "SELECT f.version, f.sqlstate, f.message, t.slug FROM tenancy.failed_migrations f
     LEFT JOIN tenancy.tenants t ON t.id = f.tenant_id
     WHERE f.template = $1 AND f.run_id = $2 AND ($3 OR f.tenant_id IS NULL) ORDER BY f.failed_at LIMIT 1";
@@ -218,8 +220,10 @@ impl Run {
     fn work_through(&self, procedure: &Procedure, phase: Phase) -> Result<Progress> {
         let mut progress = self.progress(phase)?;
         let total = progress.left;
-        if total > 0 && phase != Phase::Template {
-            notice!("{} {total} {}", self.verb(), phase.name());
+        match phase {
+            _ if total == 0 => {}
+            Phase::Template => notice!("{} template \"{}\"", self.verb(), self.template.0),
+            _ => notice!("{} {total} {}", self.verb(), phase.name()),
         }
         // Workers leave something undone when they are ended, or when someone else works on a schema.
         while progress.open > 0 {
@@ -271,6 +275,7 @@ impl Run {
     fn conduct(&self, procedure: &Procedure) -> Result<std::result::Result<usize, Error>> {
         match self.direction {
             Direction::Up => {
+                self.warn_of_no_canary()?;
                 if self.work_through(procedure, Phase::Template)?.left > 0 {
                     return Ok(Err(self.stopped(false)?));
                 }
@@ -322,11 +327,27 @@ impl Run {
         })
     }
 
-    fn finish(&self, outcome: &str) -> Result<()> {
+    fn finish(&self, result: &std::result::Result<usize, Error>) -> Result<()> {
+        let (outcome, failed) = match result {
+            Ok(0) => ("done", 0),
+            Ok(failed) => ("some tenants failed", *failed),
+            Err(_) => ("stopped", 0),
+        };
         role::as_extension_owner(|| {
             query::run(FINISH, &[self.id.into(), outcome.into()])?;
-            self.record("migration.finish", Object::new().text("outcome", outcome))
+            let after = Object::new().text("outcome", outcome).number("failed_tenants", failed as u64);
+            self.record("migration.finish", after)
         })
+    }
+
+    /// A canary that nobody is protects nobody.
+    fn warn_of_no_canary(&self) -> Result<()> {
+        let Some(canary) = &self.canary else { return Ok(()) };
+        let args: [DatumWithOid; 2] = [self.template.clone().into(), canary.clone().into()];
+        if role::as_extension_owner(|| query::value::<bool>(HAS_CANARY, &args))?.is_none() {
+            warning!("no tenant of template \"{}\" is a canary", self.template.0);
+        }
+        Ok(())
     }
 }
 
@@ -375,11 +396,7 @@ fn conduct(procedure: &Procedure, order: &Order) -> Result<()> {
         return Ok(());
     };
     let result = run.conduct(procedure)?;
-    run.finish(match &result {
-        Ok(0) => "done",
-        Ok(_) => "some tenants failed",
-        Err(_) => "stopped",
-    })?;
+    run.finish(&result)?;
     procedure.commit();
     let failed = result?;
     if failed > 0 {

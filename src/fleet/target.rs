@@ -54,6 +54,15 @@ pub struct Target {
     pub attempts: i32,
 }
 
+/// A target at one attempt.
+pub type Key = ([u8; 16], i32);
+
+impl Target {
+    pub fn key(&self) -> Key {
+        (self.tenant.map_or([0; 16], |tenant| *tenant.as_bytes()), self.attempts)
+    }
+}
+
 /// In each of these: `$1` the template, `$2` the run, `$3` the position that a rollback goes back to (0 for migrating), `$4` the canaries' metadata.
 ///
 /// Tenants follow their template: they get what it has.

@@ -2,7 +2,7 @@
 
 use super::apply::{Outcome, Task};
 use super::run::{self, Run};
-use super::target::{self, Phase, Target};
+use super::target::{self, Key, Phase, Target};
 use crate::error::{Error, Result, raise};
 use crate::guard::lock::{Mode, Subject};
 use crate::query;
@@ -67,22 +67,30 @@ pub extern "C-unwind" fn pg_tenancy_migration_worker(argument: pg_sys::Datum) {
 
 fn work(orders: &Orders) -> Result<()> {
     let Some(run) = read(|| run::find(orders.run))? else { return Ok(()) };
-    let mut busy = HashSet::new();
+    let mut seen = Seen::default();
     while is_current(&run)? {
         let mut left = read(|| target::pending(&run, orders.phase))?;
-        left.retain(|target| target.attempts < run.max_attempts);
-        if !work_through(&run, orders, &left, &mut busy) {
+        left.retain(|target| target.attempts < run.max_attempts && !seen.settled.contains(&target.key()));
+        if !work_through(&run, orders, &left, &mut seen) {
             break;
         }
     }
     Ok(())
 }
 
+/// What a worker remembers between two looks at what is left.
+#[derive(Default)]
+struct Seen {
+    /// Someone else held the lock: to be waited for when nothing else is left.
+    busy: HashSet<Key>,
+    /// There was nothing to do: whatever makes it look as if there were, it is not looked at again.
+    settled: HashSet<Key>,
+}
+
 /// Does a share of what is left, or, when all of it has been tried before, all; false when there was nothing that this worker could do.
-fn work_through(run: &Run, orders: &Orders, left: &[Target], busy: &mut HashSet<[u8; 16]>) -> bool {
-    let key = |target: &Target| target.tenant.map_or([0; 16], |tenant| *tenant.as_bytes());
+fn work_through(run: &Run, orders: &Orders, left: &[Target], seen: &mut Seen) -> bool {
     let fresh: Vec<Target> =
-        left.iter().filter(|target| target.attempts == 0 && !busy.contains(&key(target))).copied().collect();
+        left.iter().filter(|target| target.attempts == 0 && !seen.busy.contains(&target.key())).copied().collect();
     let patient = fresh.is_empty();
     let list = if patient { left } else { &fresh };
     let share = list.len().div_ceil(orders.of.max(1));
@@ -94,19 +102,21 @@ fn work_through(run: &Run, orders: &Orders, left: &[Target], busy: &mut HashSet<
             break;
         }
         match serve(Task { run, tenant: target.tenant, attempts: target.attempts, patient }) {
-            Served::ByOther => {}
-            Served::Busy => {
-                busy.insert(key(target));
-                served += 1;
-            }
-            Served::Done => served += 1,
+            Served::ByOther => continue,
+            Served::Busy => drop(seen.busy.insert(target.key())),
+            Served::Nothing => drop(seen.settled.insert(target.key())),
+            Served::Tried => {}
         }
+        served += 1;
     }
     served > 0
 }
 
 enum Served {
-    Done,
+    /// Done, or failed.
+    Tried,
+    /// There was nothing to do.
+    Nothing,
     /// Another worker of the run has it.
     ByOther,
     /// Someone else has its lock.
@@ -135,7 +145,8 @@ fn serve(mut task: Task) -> Served {
         }
         match outcome {
             Ok(Outcome::More) => task.attempts = 0,
-            Ok(Outcome::Nothing | Outcome::Last) | Err(_) => return Served::Done,
+            Ok(Outcome::Nothing) => return Served::Nothing,
+            Ok(Outcome::Last) | Err(_) => return Served::Tried,
             Ok(Outcome::Busy) => return Served::Busy,
         }
     }

@@ -2,29 +2,17 @@
 
 use harness::*;
 
-/// The schemas by hand: template `crm` in schema `crm_template` and `$count` tenants in schemas `s_1` ..., all owned by `owner`.
-const BUILD: &str = "DO $do$
-    DECLARE
-        place text;
-        tenant uuid;
-    BEGIN
-        FOR i IN 0 .. $count LOOP
-            place := CASE i WHEN 0 THEN 'crm_template' ELSE 's_' || i END;
-            EXECUTE format('CREATE SCHEMA %I AUTHORIZATION owner', place);
-            EXECUTE format('CREATE TABLE %I.contacts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)', place);
-            EXECUTE format('CREATE TABLE %I.log (entry text)', place);
-            EXECUTE format('ALTER TABLE %I.contacts OWNER TO owner', place);
-            EXECUTE format('ALTER TABLE %I.log OWNER TO owner', place);
-            IF i = 0 THEN
-                EXECUTE format('SECURITY LABEL FOR pg_tenancy ON SCHEMA %I IS ''template''', place);
-                INSERT INTO tenancy.templates (template, schema_name, tenant_schema) VALUES ('crm', place, 'tenant_{id}');
-            ELSE
-                tenant := create_tenant('Tenant ' || i, slug => 't-' || i);
-                EXECUTE format('SECURITY LABEL FOR pg_tenancy ON SCHEMA %I IS %L', place, 'tenant: ' || tenant);
-                UPDATE tenancy.tenants SET isolation = 'schema', schema_name = place, template = 'crm' WHERE id = tenant;
-            END IF;
-        END LOOP;
-    END $do$";
+/// The template `crm` in schema `crm_template`, owned by `owner`.
+const TEMPLATE: &str = "CREATE SCHEMA crm_template AUTHORIZATION owner;
+    SET ROLE owner;
+    CREATE TABLE crm_template.contacts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text);
+    CREATE TABLE crm_template.log (entry text);
+    RESET ROLE;
+    SELECT register_template('crm', 'crm_template')";
+
+/// Tenants `t-1` ... with schemas `s_1` ... as copies of it.
+const TENANTS: &str = "SELECT create_tenant('Tenant ' || i, slug => 't-' || i, isolation => 'schema', template => 'crm', schema_name => ('s_' || i)::name)
+    FROM generate_series($1::int, $2::int) i";
 
 pub struct Fleet {
     pub database: Database,
@@ -40,7 +28,11 @@ impl Fleet {
     #[track_caller]
     pub fn on(database: Database, tenants: usize) -> Self {
         let mut superuser = database.superuser();
-        superuser.batch_execute(&BUILD.replace("$count", &tenants.to_string())).expect("build the schemas");
+        superuser.batch_execute(TEMPLATE).expect("make the template");
+        for first in (1..=tenants as i32).step_by(50) {
+            let last = (first + 49).min(tenants as i32);
+            rows(&mut superuser, TENANTS, &[&first, &last]);
+        }
         superuser.batch_execute("ANALYZE tenancy.tenants").expect("analyze");
         Self { database, tenants }
     }

@@ -3,7 +3,7 @@
 use super::fixtures::Fleet;
 use harness::*;
 
-/// Triggers in `s_2`, made by `stranger`, who may: they try each statement and note in the log what succeeds, at once and, deferred, at commit.
+/// Triggers in `s_2`, with a function of `stranger`, who may create such: they try each statement and note in the log what succeeds, at once and, deferred, at commit.
 fn traps(fleet: &Fleet, statements: &[&str]) {
     let attempts: String = statements
         .iter()
@@ -20,21 +20,18 @@ fn traps(fleet: &Fleet, statements: &[&str]) {
         .collect();
     let mut superuser = fleet.superuser();
     superuser
-        .batch_execute("GRANT CREATE, USAGE ON SCHEMA s_2 TO stranger; GRANT TRIGGER ON s_2.contacts TO stranger")
-        .expect("grant");
-    superuser
         .batch_execute(&format!(
-            "SET ROLE stranger;
+            "GRANT CREATE, USAGE ON SCHEMA s_2 TO stranger;
             CREATE FUNCTION s_2.trap() RETURNS trigger LANGUAGE plpgsql AS $f$
             BEGIN
                 INSERT INTO s_2.log VALUES ('fired ' || tg_name || ' as ' || current_user || ' of ' || session_user);
                 {attempts}
                 RETURN NEW;
             END $f$;
+            ALTER FUNCTION s_2.trap() OWNER TO stranger;
             CREATE TRIGGER at_once BEFORE INSERT ON s_2.contacts FOR EACH ROW EXECUTE FUNCTION s_2.trap();
             CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON s_2.contacts DEFERRABLE INITIALLY DEFERRED
-                FOR EACH ROW EXECUTE FUNCTION s_2.trap();
-            RESET ROLE"
+                FOR EACH ROW EXECUTE FUNCTION s_2.trap()"
         ))
         .expect("set the traps");
 }
