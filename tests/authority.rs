@@ -27,6 +27,8 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("public.assert_tenant", ALL),
     ("public.tenancy_guard", ALL),
     ("tenancy.refuse_row", ALL),
+    ("tenancy.nextval", ALL),
+    ("tenancy.setval", ALL),
     ("tenancy.sees_all_tenants", ALL),
     ("tenancy.first_visible_tenant", ALL),
     ("tenancy.last_visible_tenant", ALL),

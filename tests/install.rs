@@ -3,7 +3,7 @@
 use harness::{Client, Cluster, Database, Options, fails, one, rows, simple};
 
 /// What PUBLIC may execute: reading one's own context, what policies call, and nothing else.
-const PUBLIC_FUNCTIONS: [&str; 12] = [
+const PUBLIC_FUNCTIONS: [&str; 14] = [
     "assert_tenant",
     "current_member_role",
     "current_principal",
@@ -14,6 +14,8 @@ const PUBLIC_FUNCTIONS: [&str; 12] = [
     "first_visible_tenant",
     "last_visible_tenant",
     "refuse_row",
+    "nextval",
+    "setval",
     "sees_all_tenants",
     "tenancy_guard",
 ];

@@ -346,7 +346,7 @@ fn errors_of_a_tenants_own_tables_keep_every_field() {
 /// What runs under A and is kept by the session, then runs under B and unbound, with A's search_path forged.
 #[test]
 fn plans_made_under_one_tenant_serve_no_other() {
-    let mut house = House::new("schema_plans");
+    let house = House::new("schema_plans");
     house.as_superuser(
         "CREATE FUNCTION public.tally() RETURNS bigint LANGUAGE plpgsql AS
             $$DECLARE n bigint; BEGIN SELECT count(*) INTO n FROM contacts WHERE name LIKE 'secret of tenant_a%'; RETURN n; END$$;
@@ -681,7 +681,7 @@ const UNSEEN: &[(&str, &str)] = &[
 
 #[test]
 fn a_sequence_is_closed_by_whatever_way_it_is_reached() {
-    let mut house = House::new("schema_sequences");
+    let house = House::new("schema_sequences");
     for (prepare, statement) in UNSEEN {
         let (prepare, statement) = (&house.with_oids(prepare), &house.with_oids(statement));
         let before = house.everything();
