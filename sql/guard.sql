@@ -22,3 +22,12 @@ COMMENT ON FUNCTION allow_definer(text, text) IS
     'Exempts a view, materialized view or SECURITY DEFINER function, named as schema.view or schema.function(argument types), from the check that stops objects of bypassing owners: it may then see the rows of every tenant. Give the reason. An object that is replaced loses its exemption. Errors: 22023 no such object, no reason. Level admin. Example: SELECT allow_definer(''reports.totals()'', ''monthly figures over all tenants'');';
 COMMENT ON FUNCTION disallow_definer(text) IS
     'Takes an exemption of allow_definer() back; false when there was none. Level admin. Example: SELECT disallow_definer(''reports.totals()'');';
+
+-- What statements are planned with in place of PostgreSQL's own, where tenants have schemas: volatile, strict and unsafe in parallel as those are.
+CREATE FUNCTION tenancy.nextval(regclass) RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pg_tenancy_nextval';
+COMMENT ON FUNCTION tenancy.nextval(regclass) IS
+    'Internal: nextval() of a sequence that the session may use; 42501 for one of another tenant. Statements that call nextval() call this, where tenants have schemas. Level public.';
+CREATE FUNCTION tenancy.setval(regclass, bigint) RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pg_tenancy_setval';
+COMMENT ON FUNCTION tenancy.setval(regclass, bigint) IS 'Internal: setval(), as tenancy.nextval(). Level public.';
+CREATE FUNCTION tenancy.setval(regclass, bigint, boolean) RETURNS bigint LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pg_tenancy_setval3';
+COMMENT ON FUNCTION tenancy.setval(regclass, bigint, boolean) IS 'Internal: setval(), as tenancy.nextval(). Level public.';

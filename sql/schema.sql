@@ -22,6 +22,22 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.applied_migrations', '');
 COMMENT ON TABLE tenancy.applied_migrations IS
     'Which migrations the schema of each tenant has; tenant_id is NULL for the template itself. Level operator.';
 
+CREATE TABLE tenancy.allowed_drift (
+    tenant_id uuid NOT NULL,
+    object text NOT NULL,
+    reason text NOT NULL,
+    allowed_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT allowed_drift_pkey PRIMARY KEY (tenant_id, object)
+);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.allowed_drift', '');
+COMMENT ON TABLE tenancy.allowed_drift IS
+    'Objects of tenants'' schemas that are meant to differ from the template, and why. Kept by allow_schema_drift() and disallow_schema_drift(). Level operator.';
+
+CREATE VIEW tenancy.schema_drift AS
+    SELECT template, tenant_id, slug, schema_name, kind, object, difference, expected, found FROM tenancy.differences();
+COMMENT ON VIEW tenancy.schema_drift IS
+    'Where the schemas of tenants are not what their templates are: each object that is missing, extra or different, with its definition in the template (expected) and in the tenant''s schema (found). Reads every schema, some ten milliseconds each; tenancy.differences(tenant) reads one. Level operator.';
+
 CREATE EVENT TRIGGER tenancy_schema_change ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA', 'SECURITY LABEL')
     EXECUTE FUNCTION tenancy.on_schema_change();
 COMMENT ON EVENT TRIGGER tenancy_schema_change IS 'pg_tenancy: the registry follows schemas of tenants and templates that are renamed or restored';
@@ -38,5 +54,11 @@ COMMENT ON FUNCTION clone_tenant_schema(uuid, uuid, boolean) IS
     'Makes a schema for the destination, which has none, as an exact copy of the source''s: with its rows and positions of sequences, all of one moment, while others go on writing; or without. Returns its name. Errors as create_tenant_schema(). Level admin. Example: SELECT clone_tenant_schema(find_tenant(''acme''), find_tenant(''acme-test''));';
 COMMENT ON FUNCTION delete_tenant_schema(uuid) IS
     'Drops a tenant''s schema with everything in it at once; false when it has none. delete_tenant() keeps it for the retention. Errors: P0002; 2BP01 objects outside depend on it. Level admin. Example: SELECT delete_tenant_schema(find_tenant(''acme-test''));';
+COMMENT ON FUNCTION tenancy.differences(uuid) IS
+    'Where the schema of a tenant (NULL: of each) is not what its template is, as tenancy.schema_drift shows it. Level operator. Example: SELECT kind, object, difference FROM tenancy.differences(find_tenant(''acme''));';
+COMMENT ON FUNCTION allow_schema_drift(uuid, text, text) IS
+    'Declares that an object of a tenant''s schema, named as column object of tenancy.schema_drift names it, is meant to differ from the template: an index of its own, say. Give the reason. Errors: P0002 unknown tenant; 22023 no object or reason. Level admin. Example: SELECT allow_schema_drift(find_tenant(''acme''), ''deals_by_region'', ''their report'');';
+COMMENT ON FUNCTION disallow_schema_drift(uuid, text) IS
+    'Takes a declaration of allow_schema_drift() back; false when there was none. Errors: P0002. Level admin. Example: SELECT disallow_schema_drift(find_tenant(''acme''), ''deals_by_region'');';
 COMMENT ON FUNCTION tenancy.on_schema_change() IS 'Internal: event trigger.';
 COMMENT ON FUNCTION tenancy.on_schema_drop() IS 'Internal: event trigger.';

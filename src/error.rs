@@ -97,6 +97,24 @@ pub enum Error {
     Serialization,
     /// The database's texts are not Unicode.
     Encoding,
+    /// The schema is another tenant's, or nothing is bound.
+    ForeignSchema(String),
+    /// The schema is a template's, and the session may not use it now.
+    TemplateSchema(String),
+    /// The tenant is to have a schema and has none yet.
+    NoSchema(String),
+    /// A view of PostgreSQL's that shows values of every schema.
+    ShowsAllSchemas(String),
+    /// A sequence function that was reached where the guard cannot see which sequence it will use.
+    SequenceUnseen(&'static str),
+    /// The server has no room for a background worker.
+    NoWorkers,
+    /// verify_sql did not return true; what it returned.
+    NotVerified(&'static str),
+    /// SQL that is part of a transaction of ours tries to end it.
+    TransactionControl,
+    /// A run over many schemas was stopped: message and detail.
+    Stopped(String, String),
     /// Something that cannot happen did.
     Internal(String),
 }
@@ -144,6 +162,17 @@ impl Error {
 
     pub fn unknown_tenant(tenant: Uuid) -> Self {
         Self::UnknownTenant(tenant.to_string())
+    }
+
+    pub fn without_down_sql(version: &str, template: &str) -> Self {
+        let message = format!("migration \"{}\" of template \"{template}\" has no down_sql", shown(version));
+        Self::State(message, "Undo what it did by another migration.")
+    }
+
+    /// SQLSTATE, message and detail, for an error that is written down instead of raised.
+    pub fn into_parts(self) -> (PgSqlErrorCode, String, Option<String>) {
+        let Parts { code, message, detail, hint: _ } = self.parts();
+        (code, message, detail)
     }
 
     fn parts(self) -> Parts {
@@ -324,6 +353,37 @@ impl Error {
                 "pg_tenancy needs a database whose encoding is UTF8",
             )
             .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."),
+            Self::ForeignSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" belongs to another tenant"))
+                    .hint("It can be used in a transaction that is bound to its tenant.")
+            }
+            Self::TemplateSchema(schema) => {
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" is a template of tenants' schemas"))
+                    .hint("Bind a tenant to use its own. The template is for its owner, while no tenant is bound.")
+            }
+            Self::NoSchema(tenant) => {
+                parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" has no schema yet"))
+                    .hint("An operator can make it with create_tenant_schema().")
+            }
+            Self::ShowsAllSchemas(view) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{view} shows values of the schemas of every tenant"),
+            )
+            .hint("Read it as a role that bypasses row security."),
+            Self::SequenceUnseen(function) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("{function}() cannot be used here, where its sequence may be another tenant's"),
+            )
+            .hint(format!("Use it in a statement: SELECT {function}(...), and pass on its result.")),
+            Self::NoWorkers => parts(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "no background worker can be started")
+                .hint("Try again when others have ended, or raise max_worker_processes and restart the server."),
+            Self::NotVerified(what) => parts(ERRCODE_ASSERT_FAILURE, format!("verify_sql returned {what}")),
+            Self::TransactionControl => {
+                parts(ERRCODE_INVALID_TRANSACTION_TERMINATION, "a migration cannot begin or end a transaction")
+            }
+            Self::Stopped(message, detail) => parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message).detail(detail).hint(
+                "SELECT * FROM tenancy.migration_status WHERE status = 'failed'; then mend the cause and call again.",
+            ),
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }

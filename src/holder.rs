@@ -42,6 +42,13 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
         SELECT a.privilege_type, 'PARAMETER ' || p.parname, a.grantee, 0, false
         FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) a
         WHERE p.parname LIKE 'tenancy.%' AND a.privilege_type = 'SET'
+    ), schemas AS (
+        SELECT n.* FROM pg_catalog.pg_seclabel s JOIN pg_catalog.pg_namespace n ON n.oid = s.objoid
+        WHERE s.provider = 'pg_tenancy' AND s.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+    ), owned(owner, object) AS (
+        SELECT nspowner, pg_catalog.quote_ident(nspname) FROM schemas
+        UNION ALL SELECT c.relowner, pg_catalog.format('%I.%I', s.nspname, c.relname) FROM pg_catalog.pg_class c JOIN schemas s ON s.oid = c.relnamespace
+        UNION ALL SELECT p.proowner, pg_catalog.format('%I.%I', s.nspname, p.proname) FROM pg_catalog.pg_proc p JOIN schemas s ON s.oid = p.pronamespace
     )
     SELECT DISTINCT CASE WHEN is_self THEN 'it ' ELSE 'it is a member of ' || name || ', which ' END || reason, coalesce(leave, remedy)
     FROM roles, LATERAL (VALUES
@@ -58,6 +65,11 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
            coalesce(leave, pg_catalog.format('ALTER TABLE %s OWNER TO another_role;', c.oid::pg_catalog.regclass))
     FROM roles JOIN pg_catalog.pg_class c ON c.relowner = roles.oid
     WHERE c.oid IN (SELECT table_name::oid FROM tenancy.protected_tables)
+    UNION ALL
+    SELECT CASE WHEN is_self THEN 'it owns' ELSE 'it is a member of ' || name || ', which owns' END || ' what is in schemas of tenants: '
+               || min(object) || CASE WHEN count(*) > 1 THEN pg_catalog.format(' and %s more', count(*) - 1) ELSE '' END,
+           coalesce(leave, pg_catalog.format('REASSIGN OWNED BY %s TO another_role;', name))
+    FROM roles JOIN owned ON owner = roles.oid GROUP BY is_self, name, leave
     UNION ALL
     SELECT DISTINCT CASE WHEN grantee = 0 THEN 'it, like everyone, ' WHEN is_self THEN 'it ' ELSE 'it is a member of ' || name || ', which ' END
                || CASE privilege WHEN 'TEMPORARY' THEN 'may create temporary tables, which a pooled session keeps for the next tenant'
@@ -76,7 +88,7 @@ const UNSAFE: &str = "WITH RECURSIVE memberships(member, roleid, granted) AS (
 /// Roles that hold client or app.
 const HOLDERS: &str = "SELECT role_oid, pg_catalog.quote_ident(role), level FROM tenancy.access WHERE level IN ('client', 'app') AND role_oid <> 0";
 
-/// Fails when `role` could step around `level`: a superuser, an owner of a protected table, and so on.
+/// Fails when `role` could step around `level`: a superuser, an owner of a protected table or of a tenant's schema, and so on.
 pub fn refuse_unsafe(role: pg_sys::Oid, name: &str, level: Level) -> Result<()> {
     if !matches!(level, Level::Client | Level::App) {
         return Ok(());
@@ -93,7 +105,7 @@ pub fn refuse_unsafe(role: pg_sys::Oid, name: &str, level: Level) -> Result<()> 
     Err(Error::UnsafeRole { role: name.to_owned(), level: level.name().to_owned(), reasons, remedies })
 }
 
-/// Fails when a role that holds client or app could step around it, now that another table is protected.
+/// Fails when a role that holds client or app could step around it, now that another table is protected or another schema is a tenant's.
 pub fn refuse_all_unsafe() -> Result<()> {
     let holders: Vec<(pg_sys::Oid, String, String)> =
         query::rows(HOLDERS, &[], |row| Ok((row.must(1)?, row.must(2)?, row.must(3)?)))?;

@@ -2,7 +2,7 @@
 //!
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
 //! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
-//! [`isolation`]; [`tenant`] on both; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
+//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`tenant`] on all of these; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod changes;
@@ -12,12 +12,14 @@ mod holder;
 mod json;
 mod label;
 mod level;
+mod namespace;
 mod one_row;
 mod procedure;
 mod query;
 mod raw;
 mod relation;
 mod role;
+mod routine;
 mod scan;
 mod secrecy;
 mod sqltype;
@@ -35,6 +37,9 @@ mod guard;
 mod access;
 mod isolation;
 
+mod worker;
+
+mod fleet;
 mod tenant;
 
 mod authority;

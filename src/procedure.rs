@@ -37,6 +37,24 @@ impl Procedure {
     }
 }
 
+impl Procedure {
+    /// Commits, and waits until `done`, which is asked when another process wakes this one and every 100 ms, at the start of the next
+    /// transaction and without a snapshot: nobody has to wait for this session meanwhile. `done` must take none either.
+    pub fn wait_until(&self, mut done: impl FnMut() -> bool) {
+        const EVENTS: u32 = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        // SAFETY: as in commit; the latch is this process's own.
+        unsafe {
+            pg_sys::SPI_commit();
+            while !done() {
+                pg_sys::WaitLatch(pg_sys::MyLatch, EVENTS as _, 100, pg_sys::PG_WAIT_EXTENSION);
+                pg_sys::ResetLatch(pg_sys::MyLatch);
+                pgrx::check_for_interrupts!();
+            }
+            pg_sys::EnsurePortalSnapshotExists();
+        }
+    }
+}
+
 impl Drop for Procedure {
     fn drop(&mut self) {
         // SAFETY: ends the connection that begin made.

@@ -58,3 +58,42 @@ macro_rules! fallible_function {
     };
 }
 pub(crate) use fallible_function;
+
+/// A hook of utility statements that calls `$before` with the statement, hands on, and calls `$after` with what that gave unless the statement
+/// failed. The frame has no destructor and no boundary, so an ERROR of a user's statement passes with every field.
+macro_rules! process_utility_hook {
+    ($name:ident, $previous:path, $before:path, $after:expr) => {
+        #[allow(clippy::too_many_arguments)]
+        unsafe extern "C-unwind" fn $name(
+            statement: *mut pgrx::pg_sys::PlannedStmt,
+            text: *const std::ffi::c_char,
+            read_only: bool,
+            context: pgrx::pg_sys::ProcessUtilityContext::Type,
+            parameters: pgrx::pg_sys::ParamListInfo,
+            environment: *mut pgrx::pg_sys::QueryEnvironment,
+            destination: *mut pgrx::pg_sys::DestReceiver,
+            completion: *mut pgrx::pg_sys::QueryCompletion,
+        ) {
+            unsafe extern "C-unwind" {
+                fn standard_ProcessUtility(
+                    statement: *mut pgrx::pg_sys::PlannedStmt,
+                    text: *const std::ffi::c_char,
+                    read_only: bool,
+                    context: pgrx::pg_sys::ProcessUtilityContext::Type,
+                    parameters: pgrx::pg_sys::ParamListInfo,
+                    environment: *mut pgrx::pg_sys::QueryEnvironment,
+                    destination: *mut pgrx::pg_sys::DestReceiver,
+                    completion: *mut pgrx::pg_sys::QueryCompletion,
+                );
+            }
+            // SAFETY: the arguments that PostgreSQL passed, handed on.
+            unsafe {
+                let kept = $before(statement);
+                let next = $previous.get().unwrap_or(standard_ProcessUtility);
+                next(statement, text, read_only, context, parameters, environment, destination, completion);
+                $after(kept);
+            }
+        }
+    };
+}
+pub(crate) use process_utility_hook;

@@ -3,7 +3,7 @@
 
 use crate::label;
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// The restrictive policy of a protected table: rows of the bound tenant only.
 pub const ISOLATION_POLICY: &str = "tenancy_isolation";
@@ -77,4 +77,69 @@ pub fn role_name(role: pg_sys::Oid) -> String {
         let name = pg_sys::GetUserNameFromId(role, true);
         if name.is_null() { role.to_string() } else { crate::query::ident(&CStr::from_ptr(name).to_string_lossy()) }
     }
+}
+
+/// The schema of a relation that is open, also when its catalog entry cannot be seen yet; invalid when there is none.
+pub fn namespace(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: the relation's cache entry is released after a field is copied.
+    unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let namespace = (*(*entry).rd_rel).relnamespace;
+        pg_sys::RelationClose(entry);
+        namespace
+    }
+}
+
+/// Whether the relation exists and is not temporary.
+pub fn is_lasting(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up by an oid of a relation that exists.
+    relation != pg_sys::InvalidOid
+        && unsafe { pg_sys::get_rel_persistence(relation) } as u8 != pg_sys::RELPERSISTENCE_TEMP
+}
+
+/// The defaults of a relation's columns, as the catalog holds them.
+pub fn defaults(relation: pg_sys::Oid) -> Vec<CString> {
+    // SAFETY: the relation's cache entry is released after the texts are copied.
+    unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return Vec::new();
+        }
+        let constraints = (*(*entry).rd_att).constr;
+        let count = if constraints.is_null() { 0 } else { usize::from((*constraints).num_defval) };
+        let text = |index| CStr::from_ptr((*(*constraints).defval.add(index)).adbin).to_owned();
+        let defaults = (0..count).map(text).collect();
+        pg_sys::RelationClose(entry);
+        defaults
+    }
+}
+
+/// What `find` finds for the first partition of the relation, at whatever depth, for which it finds something.
+pub fn find_in_partitions<T>(relation: pg_sys::Oid, find: &dyn Fn(pg_sys::Oid) -> Option<T>) -> Option<T> {
+    // SAFETY: the relation is locked by the statement that names it, or one of its partitions that may have gone; its cache entry is released
+    // after the partitions' oids are copied.
+    let partitions = unsafe {
+        let entry = pg_sys::RelationIdGetRelation(relation);
+        if entry.is_null() {
+            return None;
+        }
+        let partitions: Vec<(pg_sys::Oid, bool)> =
+            if (*(*entry).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE {
+                let description = pg_sys::RelationGetPartitionDesc(entry, false);
+                (0..(*description).nparts as usize)
+                    .map(|index| (*(*description).oids.add(index), *(*description).is_leaf.add(index)))
+                    .collect()
+            } else {
+                Vec::new()
+            };
+        pg_sys::RelationClose(entry);
+        partitions
+    };
+    partitions.into_iter().find_map(|(partition, is_leaf)| {
+        let deeper = || if is_leaf { None } else { find_in_partitions(partition, find) };
+        find(partition).or_else(deeper)
+    })
 }

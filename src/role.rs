@@ -93,3 +93,37 @@ pub fn with_settings<'a, T>(
     }
     work()
 }
+
+/// The session of a background worker, which is a superuser's, as that of another role as long as this lives: for foreign SQL, and for what it
+/// leaves to the end of the transaction. Unlike [`as_owner`] it leaves temporary tables and deferred triggers possible; the session can
+/// be no superuser's again before this ends.
+pub struct Session(());
+
+impl Session {
+    /// For statements inside a transaction: SET ROLE and SET SESSION AUTHORIZATION are refused.
+    pub fn of(role: pg_sys::Oid) -> Self {
+        let session = Self::for_one_statement(role);
+        // SAFETY: sets what drop undoes.
+        unsafe { pg_sys::SetUserIdAndSecContext(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as c_int) };
+        session
+    }
+
+    /// For one statement that begins and ends transactions, which PostgreSQL wants to have no security context, and that calls no function
+    /// of users but under one of its own.
+    pub fn for_one_statement(role: pg_sys::Oid) -> Self {
+        // SAFETY: the worker's authenticated user is a superuser, who may be anyone.
+        unsafe { pg_sys::SetSessionAuthorization(role, pg_sys::superuser_arg(role)) };
+        Self(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let worker = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
+        // SAFETY: back to what the worker connected as.
+        unsafe {
+            pg_sys::SetUserIdAndSecContext(worker, 0);
+            pg_sys::SetSessionAuthorization(worker, true);
+        }
+    }
+}

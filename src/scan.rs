@@ -67,6 +67,16 @@ impl Key {
         Ok(Self { column, equal: Some(pg_sys::F_TEXTEQ), value })
     }
 
+    /// The column is this oid.
+    pub fn oid(column: i16, value: pg_sys::Oid) -> Self {
+        Self { column, equal: Some(pg_sys::F_OIDEQ), value: pg_sys::Datum::from(value) }
+    }
+
+    /// The column, of type name, is this.
+    pub fn name(column: i16, value: &'static CStr) -> Self {
+        Self { column, equal: Some(pg_sys::F_NAMEEQ), value: pg_sys::Datum::from(value.as_ptr()) }
+    }
+
     /// The column is NULL.
     pub fn null(column: i16) -> Self {
         Self { column, equal: None, value: pg_sys::Datum::null() }
@@ -235,6 +245,16 @@ impl Table {
             Some((table, index))
         }
     }
+}
+
+/// A row of one of PostgreSQL's catalogs with these keys, by an index of it or, without one, reading it whole.
+pub fn catalog_row(catalog: pg_sys::Oid, index: Option<pg_sys::Oid>, keys: &[Key]) -> Option<Row> {
+    let mut rows = [Row::EMPTY];
+    // SAFETY: fetch holds nothing with a destructor; the callers' keys fit the catalog's columns.
+    let read = unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| fetch(catalog, index.unwrap_or(catalog), keys, &mut rows, |_| true))
+    };
+    (read?.rows == 1).then_some(rows[0])
 }
 
 /// What a scan has read.

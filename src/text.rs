@@ -27,6 +27,10 @@ pub fn check_reason(reason: &str) -> Result<&str> {
     check("reason", reason, MAX_REASON)
 }
 
+pub fn check_version(version: &str) -> Result<&str> {
+    check("version", version, MAX_NAME)
+}
+
 /// RFC 5321, section 4.5.3.1.3, less the brackets.
 const MAX_EMAIL: usize = 254;
 

@@ -24,7 +24,7 @@ macro_rules! check_perms_hook {
                 {
                     return false;
                 }
-                $check(list, report)
+                $check(list, list, report)
             }
         }
     };
@@ -45,7 +45,7 @@ macro_rules! check_perms_hook {
                 {
                     return false;
                 }
-                $check(list, report)
+                $check(range_table, list, report)
             }
         }
     };
@@ -110,40 +110,84 @@ macro_rules! executor_run_hook {
 }
 pub(crate) use executor_run_hook;
 
-/// The relations that a statement's permission list names, in its order.
+/// Declares PostgreSQL's walkers of queries and expressions as they are; PostgreSQL 16 made macros of their names.
+macro_rules! expression_walkers {
+    () => {
+        type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
+
+        unsafe extern "C-unwind" {
+            #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+            fn query_tree_walker(
+                query: *mut pg_sys::Query,
+                walker: Walker,
+                context: *mut std::ffi::c_void,
+                flags: std::ffi::c_int,
+            ) -> bool;
+            #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+            fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut std::ffi::c_void) -> bool;
+        }
+    };
+}
+pub(crate) use expression_walkers;
+
+/// The relations of a statement: those of its permission list in its order, and those that it reads unasked, as the children of a table
+/// are, with nothing required.
 ///
 /// # Safety
-/// `list` is the list that the executor handed to `ExecutorCheckPerms_hook`: range table entries up to PostgreSQL 15,
-/// permission infos from 16 on.
+/// Both are the lists that the executor handed to `ExecutorCheckPerms_hook`; up to PostgreSQL 15 the range table is both.
+#[cfg(feature = "pg15")]
 #[inline]
-pub unsafe fn relation_uses(list: *mut pg_sys::List) -> impl Iterator<Item = RelationUse> {
+pub unsafe fn relation_uses(
+    range_table: *mut pg_sys::List,
+    _permissions: *mut pg_sys::List,
+) -> impl Iterator<Item = RelationUse> {
+    // SAFETY: the caller's promise.
+    unsafe { elements::<pg_sys::RangeTblEntry>(range_table) }.filter_map(|entry| {
+        // SAFETY: the caller's promise.
+        let entry = unsafe { &*entry };
+        (entry.rtekind == pg_sys::RTEKind::RTE_RELATION).then_some(RelationUse {
+            relation: entry.relid,
+            required: entry.requiredPerms,
+            check_as: entry.checkAsUser,
+        })
+    })
+}
+#[cfg(not(feature = "pg15"))]
+#[inline]
+pub unsafe fn relation_uses(
+    range_table: *mut pg_sys::List,
+    permissions: *mut pg_sys::List,
+) -> impl Iterator<Item = RelationUse> {
+    // SAFETY: the caller's promise.
+    let named = unsafe { elements::<pg_sys::RTEPermissionInfo>(permissions) }.map(|entry| {
+        // SAFETY: the caller's promise.
+        let entry = unsafe { &*entry };
+        RelationUse { relation: entry.relid, required: entry.requiredPerms, check_as: entry.checkAsUser }
+    });
+    // SAFETY: the caller's promise.
+    let unasked = unsafe { elements::<pg_sys::RangeTblEntry>(range_table) }.filter_map(|entry| {
+        // SAFETY: the caller's promise.
+        let entry = unsafe { &*entry };
+        (entry.rtekind == pg_sys::RTEKind::RTE_RELATION && entry.perminfoindex == 0).then_some(RelationUse {
+            relation: entry.relid,
+            required: 0,
+            check_as: pg_sys::InvalidOid,
+        })
+    });
+    named.chain(unasked)
+}
+
+/// The elements of a list of pointers.
+///
+/// # Safety
+/// `list` is null or a list of pointers to `T`.
+#[inline]
+pub unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     // SAFETY: the caller's promise.
     let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length).filter_map(move |index| {
-        // SAFETY: index is below the list's length, and the elements are what the caller promised.
-        unsafe {
-            #[cfg(feature = "pg15")]
-            {
-                let entry = (*(*list).elements.add(index as usize)).ptr_value.cast::<pg_sys::RangeTblEntry>();
-                if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
-                    return None;
-                }
-                Some(RelationUse {
-                    relation: (*entry).relid,
-                    required: (*entry).requiredPerms,
-                    check_as: (*entry).checkAsUser,
-                })
-            }
-            #[cfg(not(feature = "pg15"))]
-            {
-                let entry = (*(*list).elements.add(index as usize)).ptr_value.cast::<pg_sys::RTEPermissionInfo>();
-                Some(RelationUse {
-                    relation: (*entry).relid,
-                    required: (*entry).requiredPerms,
-                    check_as: (*entry).checkAsUser,
-                })
-            }
-        }
+    (0..length as usize).map(move |index| {
+        // SAFETY: the caller's promise; the index is below the length.
+        unsafe { (*(*list).elements.add(index)).ptr_value.cast() }
     })
 }
 
@@ -173,4 +217,33 @@ pub fn backend_slot() -> Option<usize> {
     #[cfg(not(any(feature = "pg15", feature = "pg16")))]
     let slot = unsafe { pg_sys::MyProcNumber };
     usize::try_from(slot).ok()
+}
+
+/// Installs a handler of a signal, which PostgreSQL 18 calls by another name.
+///
+/// # Safety
+/// The handler is one of PostgreSQL's, or as careful.
+pub unsafe fn handle_signal(signal: std::ffi::c_int, handler: unsafe extern "C-unwind" fn(std::ffi::c_int)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(signal, Some(handler));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(signal, Some(handler));
+    }
+}
+
+/// Runs a portal to its end as a client's own statement, and throws its rows away. PostgreSQL 18 took an argument away.
+///
+/// # Safety
+/// A portal that was started.
+pub unsafe fn portal_run(portal: pg_sys::Portal) {
+    // SAFETY: the caller's promise; the receiver that takes nothing is a constant of PostgreSQL's.
+    unsafe {
+        let nowhere = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestNone);
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::PortalRun(portal, std::ffi::c_long::MAX, true, true, nowhere, nowhere, std::ptr::null_mut());
+        #[cfg(feature = "pg18")]
+        pg_sys::PortalRun(portal, std::ffi::c_long::MAX, true, nowhere, nowhere, std::ptr::null_mut());
+    }
 }

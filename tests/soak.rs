@@ -2,6 +2,10 @@
 
 #[path = "crash.rs"]
 mod crash;
+#[path = "fleet/fixtures.rs"]
+mod fixtures;
+#[path = "fleet/storm.rs"]
+mod fleet;
 #[path = "access/key_fuzz.rs"]
 mod key_fuzz;
 #[path = "access/storm.rs"]
@@ -85,4 +89,14 @@ fn none_of_a_hundred_thousand_tokens_that_are_changed_at_random_is_believed() {
 #[test]
 fn a_hundred_thousand_damaged_keys_let_nobody_in() {
     key_fuzz::run(100_000);
+}
+
+#[test]
+fn a_migration_that_fails_for_seven_of_a_thousand_tenants_is_mended_and_resumed() {
+    fleet::mend(1_000, 7);
+}
+
+#[test]
+fn after_each_of_three_crashes_each_of_a_thousand_tenants_is_migrated_once() {
+    fleet::survive(1_000, 3);
 }

@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, guard, isolation, monitor, tenant};
+use crate::{access, audit, context, fleet, guard, isolation, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -29,6 +29,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         tenant::FUNCTIONS,
         isolation::row::FUNCTIONS,
         isolation::schema::FUNCTIONS,
+        fleet::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -45,6 +46,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         tenant::RELATIONS,
         isolation::row::RELATIONS,
         isolation::schema::RELATIONS,
+        fleet::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -2,7 +2,7 @@
 
 use super::registry::{self, Status, Tenant};
 use super::state::{self, Context, FIRST, Grants, Source};
-use super::{cursors, setting, statement};
+use super::{cursors, path, sequences, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
 use crate::version;
@@ -21,10 +21,19 @@ pub struct Principal {
 /// Binds the transaction to the tenant of `principal`, if the caller, the tenant's state and what was bound before allow it.
 pub fn bind(principal: &Principal) -> Result<Uuid> {
     let Principal { tenant, user, source, grants } = principal;
-    admit(tenant, *source).inspect_err(|_| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind))?;
-    let context = Context { tenant: *tenant.id.as_bytes(), user: user.map(|user| *user.as_bytes()), source: *source };
+    let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
+    let schema = admit(tenant, *source).and_then(|()| tenant.schema()).inspect_err(refused)?;
+    let was_in_schema = state::bound().is_some_and(|before| before.in_schema);
+    let context = Context {
+        tenant: *tenant.id.as_bytes(),
+        user: user.map(|user| *user.as_bytes()),
+        source: *source,
+        in_schema: schema.is_some(),
+    };
     warn_outside_transaction_block();
     setting::set(Some((&context, grants)));
+    sequences::forget_others(context.tenant, context.in_schema);
+    path::enter(schema, was_in_schema)?;
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();
@@ -98,20 +107,28 @@ fn warn_outside_transaction_block() {
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance };
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance, in_schema: false };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
     result
 }
 
+/// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
+pub fn for_migration(tenant: Uuid) {
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    setting::set(Some((&context, &Grants::default())));
+    FIRST.set(Some((version::local_transaction_id(), context.tenant)));
+}
+
 /// Unbinds; true when something was bound.
 pub fn clear() -> bool {
-    let was_bound = state::bound().is_some();
-    if was_bound {
-        setting::set(None);
+    let Some(before) = state::bound() else { return false };
+    setting::set(None);
+    if before.in_schema {
+        path::leave();
     }
-    was_bound
+    true
 }
 
 pub fn set_by_id(tenant: Uuid, user: Option<Uuid>, source: Source) -> Result<Uuid> {

@@ -2,19 +2,22 @@
 //!
 //! The context is one GUC, `tenancy.context`, that only this module can set ([`setting`]); PostgreSQL gives it the life of a
 //! transaction, undoes it with a savepoint and hands it to parallel workers. Its parsed form is a static ([`state`]) that the
-//! guard function `current_tenant()` reads ([`functions`]).
+//! guard function `current_tenant()` reads ([`functions`]). Binding a tenant that has a schema also sets [`path`].
 
 mod bind;
 mod cursors;
 mod functions;
+mod path;
 pub mod registry;
+mod sequences;
 mod setting;
 mod state;
 mod statement;
 
-pub use bind::{Principal, bind, for_maintenance};
+pub use bind::{Principal, bind, for_maintenance, for_migration};
 pub use cursors::see_statement;
-pub use state::{Grants, Source, bound, grants, in_maintenance};
+pub use sequences::forget_unbound as forget_unbound_sequences;
+pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration};
 
 use crate::level::Level;
 

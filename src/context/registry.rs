@@ -103,6 +103,18 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// The schema that a binding makes the tenant's tables found in; None for one whose rows are in shared tables.
+    pub fn schema(&self) -> Result<Option<Identifier>> {
+        match self.isolation {
+            Isolation::Row => Ok(None),
+            Isolation::Schema(None) => Err(Error::NoSchema(self.id.to_string())),
+            Isolation::Schema(schema) => Ok(schema),
+            Isolation::Database => {
+                Err(Error::Unsupported(format!("tenant \"{}\" is in a database of its own", self.id)))
+            }
+        }
+    }
+
     /// Whether the tenant may be used now, and for writing.
     pub fn admit(&self, write: bool) -> Result<()> {
         match self.status {

@@ -2,6 +2,7 @@
 
 use crate::backend::BackendStatic;
 use crate::monitor;
+use crate::namespace;
 use crate::uuid;
 use crate::version;
 use pgrx::pg_sys;
@@ -20,10 +21,12 @@ pub enum Source {
     Jwt,
     /// The product itself works on the tenant's rows (purge): state and locks are its own concern.
     Maintenance,
+    /// A migration runs in the tenant's schema, whatever the tenant's state: foreign SQL, and no more trusted than any other.
+    Migration,
 }
 
 impl Source {
-    const ALL: [Self; 5] = [Self::SetTenant, Self::Rebind, Self::ApiKey, Self::Jwt, Self::Maintenance];
+    const ALL: [Self; 6] = [Self::SetTenant, Self::Rebind, Self::ApiKey, Self::Jwt, Self::Maintenance, Self::Migration];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,6 +35,7 @@ impl Source {
             Self::ApiKey => "api_key",
             Self::Jwt => "jwt",
             Self::Maintenance => "maintenance",
+            Self::Migration => "migration",
         }
     }
 
@@ -46,6 +50,8 @@ pub struct Context {
     pub tenant: [u8; 16],
     pub user: Option<[u8; 16]>,
     pub source: Source,
+    /// Whether `search_path` was set to the tenant's schema.
+    pub in_schema: bool,
 }
 
 /// What the principal may do, beside being of the tenant.
@@ -60,7 +66,10 @@ pub struct Grants {
 
 const SEPARATOR: u8 = b'|';
 
-/// The value of the setting: `tenant|user|source|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
+/// Stands in the setting for a tenant whose schema `search_path` was set to.
+const IN_SCHEMA: &[u8] = b"schema";
+
+/// The value of the setting: `tenant|user|source|schema|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
 pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     let mut value = Vec::with_capacity(160);
     let uuid = |value: &mut Vec<u8>, uuid: &Option<[u8; 16]>| {
@@ -73,6 +82,8 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     uuid(&mut value, &context.user);
     value.extend_from_slice(context.source.name().as_bytes());
     value.push(SEPARATOR);
+    value.extend_from_slice(if context.in_schema { IN_SCHEMA } else { b"" });
+    value.push(SEPARATOR);
     value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
     value.push(SEPARATOR);
     uuid(&mut value, &grants.api_key);
@@ -84,20 +95,21 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
 }
 
 pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
-    let mut fields = value.splitn(6, |character| *character == SEPARATOR);
+    let mut fields = value.splitn(7, |character| *character == SEPARATOR);
     let mut next = || fields.next();
     let optional = |field: &[u8]| if field.is_empty() { Some(None) } else { uuid::parse(field).map(Some) };
     let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
     let tenant = uuid::parse(next()?)?;
     let user = optional(next()?)?;
     let source = Source::from_name(next()?)?;
+    let in_schema = next()? == IN_SCHEMA;
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
     let scopes = match next()? {
         b"" => None,
         scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
     };
-    Some((Context { tenant, user, source }, Grants { role, api_key, scopes }))
+    Some((Context { tenant, user, source, in_schema }, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -117,7 +129,7 @@ pub struct State {
     pub text: TenantText,
 }
 
-const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant };
+const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false };
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
 pub static STATE: BackendStatic<State> =
@@ -152,6 +164,12 @@ pub fn in_maintenance() -> bool {
     bound().is_some_and(|context| context.source == Source::Maintenance)
 }
 
+/// Whether a migration of the tenant's schema runs.
+#[inline]
+pub fn in_migration() -> bool {
+    bound().is_some_and(|context| context.source == Source::Migration)
+}
+
 /// The tenant that the running transaction bound first.
 pub fn first_of_transaction() -> Option<[u8; 16]> {
     FIRST.get().filter(|(transaction, _)| *transaction == version::local_transaction_id()).map(|(_, tenant)| tenant)
@@ -159,6 +177,7 @@ pub fn first_of_transaction() -> Option<[u8; 16]> {
 
 /// Takes over a new value of the setting. Called on every change of it, an undo and the end of the transaction included.
 pub fn assign(principal: Option<(Context, Grants)>) {
+    namespace::look_up_search_path_again();
     let Some((context, grants)) = principal else {
         // SAFETY: one thread.
         unsafe { (*STATE.as_ptr()).bound = false };

@@ -1,10 +1,12 @@
-//! Functions that run inside a referential action.
+//! Functions that run inside a referential action, or that the guard of sequences must see as functions.
 //!
 //! PostgreSQL runs a foreign key's action (ON DELETE CASCADE and its kin) as the owner of the referencing table with FORCE ROW LEVEL SECURITY
 //! suspended, and a BEFORE trigger on that table runs inside: its statements would see every tenant's rows. So a function that is
 //! called while FORCE is suspended runs with FORCE in force again; the action itself does not call functions of users.
 
+use super::sequences;
 use crate::backend::BackendStatic;
+use crate::namespace;
 use crate::raw;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::RefCell;
@@ -33,11 +35,22 @@ unsafe extern "C-unwind" fn needs_hook(function: pg_sys::Oid) -> bool {
     if raw::InNoForceRLSOperation() {
         return true;
     }
+    if namespace::known_to_be_used() != Some(false)
+        && function.to_u32() >= pg_sys::FirstNormalObjectId
+        && must_not_be_inlined(function)
+    {
+        return true;
+    }
     match PREVIOUS_NEEDS.get() {
         // SAFETY: the argument that PostgreSQL passed, handed on from a frame that holds nothing.
         Some(previous) => unsafe { previous(function) },
         None => false,
     }
+}
+
+#[pg_guard]
+extern "C-unwind" fn must_not_be_inlined(function: pg_sys::Oid) -> bool {
+    sequences::must_not_be_inlined(function)
 }
 
 /// Called when such a function starts, and when it ends either way.

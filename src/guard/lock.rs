@@ -15,6 +15,10 @@ pub const LOCK_CLASS: u16 = 0x7e4a;
 const SCHEMA_CLASS: u16 = 0x7e4b;
 /// The class of what is done to a template.
 const TEMPLATE_CLASS: u16 = 0x7e4c;
+/// The class of runs of migrations over a template's tenants.
+const RUN_CLASS: u16 = 0x7e4d;
+/// The class of which worker of a run works on which schema.
+const CLAIM_CLASS: u16 = 0x7e4e;
 
 /// Two tenants whose keys collide wait for each other; nothing else happens.
 fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
@@ -44,7 +48,7 @@ fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResul
 /// A savepoint rollback releases the lock if it was taken inside; then the next write takes it and checks again.
 pub fn admit_writer() {
     let Some(bound) = context::bound() else { return };
-    if context::in_maintenance() {
+    if context::in_maintenance() || context::in_migration() {
         return;
     }
     if let Err(error) = admit_writer_of(Uuid::from_bytes(bound.tenant)) {
@@ -91,14 +95,32 @@ pub struct Subject(pg_sys::LOCKTAG);
 
 impl Subject {
     pub fn schema_of(tenant: Uuid) -> Self {
-        let number = u128::from_be_bytes(*tenant.as_bytes());
-        Self(tag_of((number >> 64) as u64 ^ number as u64, SCHEMA_CLASS))
+        Self::of_tenant(tenant, SCHEMA_CLASS)
     }
 
     pub fn template(name: &str) -> Self {
+        Self::of_template(name, TEMPLATE_CLASS)
+    }
+
+    /// A run of migrations: its leader holds it as long as the run lasts.
+    pub fn run(template: &str) -> Self {
+        Self::of_template(template, RUN_CLASS)
+    }
+
+    /// What one worker of a run holds while it works on a tenant's schema, so that the others need not wait for it.
+    pub fn claim(tenant: Uuid) -> Self {
+        Self::of_tenant(tenant, CLAIM_CLASS)
+    }
+
+    fn of_tenant(tenant: Uuid, class: u16) -> Self {
+        let number = u128::from_be_bytes(*tenant.as_bytes());
+        Self(tag_of((number >> 64) as u64 ^ number as u64, class))
+    }
+
+    fn of_template(name: &str, class: u16) -> Self {
         // FNV-1a: the same in every process and version.
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(tag_of(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash), TEMPLATE_CLASS))
+        Self(tag_of(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash), class))
     }
 
     /// Waits for the lock, which the transaction's end releases.

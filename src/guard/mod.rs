@@ -2,7 +2,9 @@
 //!
 //! - [`permissions`]: an object of a role that bypasses row security opens no protected table to one that does not; a write takes
 //!   the tenant's lock and checks its state again.
-//! - [`objects`]: TRUNCATE, which row security does not see.
+//! - [`schema`]: which schemas of tenants the session may use now.
+//! - [`objects`]: TRUNCATE, which row security does not see, and what else reaches into a schema.
+//! - [`sequences`]: sequences that are named by oid.
 //! - [`function`]: functions that run inside a referential action see their tenant only.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
@@ -16,6 +18,7 @@ pub mod lock;
 mod objects;
 mod permissions;
 pub mod schema;
+mod sequences;
 mod statistics;
 
 use crate::context;
@@ -27,6 +30,8 @@ use pgrx::pg_sys;
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Public, "tenancy_guard"),
     (Level::Public, "tenancy.refuse_row"),
+    (Level::Public, "tenancy.nextval"),
+    (Level::Public, "tenancy.setval"),
     (Level::Admin, "allow_definer"),
     (Level::Admin, "disallow_definer"),
 ];
@@ -39,6 +44,7 @@ pub fn init() {
     objects::init();
     function::init();
     statistics::init();
+    sequences::init();
 }
 
 /// Counts a refusal for the bound tenant and raises it.

@@ -4,10 +4,10 @@
 
 use super::{client_statement, pattern};
 use crate::backend::BackendStatic;
-use crate::raw;
+use crate::raw::{self, process_utility_hook};
 use crate::version::executor_run_hook;
 use pgrx::{pg_guard, pg_sys};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_void};
 
 static PREVIOUS_ANALYZE: BackendStatic<pg_sys::post_parse_analyze_hook_type> = BackendStatic::new(None);
 static PREVIOUS_RUN: BackendStatic<pg_sys::ExecutorRun_hook_type> = BackendStatic::new(None);
@@ -48,50 +48,14 @@ unsafe extern "C-unwind" fn after_analysis(
 
 executor_run_hook!(run, PREVIOUS_RUN, look);
 
-/// Hands on, like the executor's hook, without a destructor or a boundary.
-#[allow(clippy::too_many_arguments)]
-unsafe extern "C-unwind" fn utility(
-    statement: *mut pg_sys::PlannedStmt,
-    text: *const c_char,
-    read_only: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    unsafe extern "C-unwind" {
-        fn standard_ProcessUtility(
-            statement: *mut pg_sys::PlannedStmt,
-            text: *const c_char,
-            read_only: bool,
-            context: pg_sys::ProcessUtilityContext::Type,
-            parameters: pg_sys::ParamListInfo,
-            environment: *mut pg_sys::QueryEnvironment,
-            destination: *mut pg_sys::DestReceiver,
-            completion: *mut pg_sys::QueryCompletion,
-        );
-    }
+process_utility_hook!(utility, PREVIOUS_UTILITY, before_utility, |()| {});
+
+/// # Safety
+/// `statement` is a utility statement of PostgreSQL's.
+unsafe fn before_utility(statement: *mut pg_sys::PlannedStmt) {
     look();
-    // SAFETY: the arguments that PostgreSQL passed, handed on.
-    unsafe {
-        look_at_execute((*statement).utilityStmt);
-        match PREVIOUS_UTILITY.get() {
-            Some(previous) => {
-                previous(statement, text, read_only, context, parameters, environment, destination, completion);
-            }
-            None => standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-        }
-    }
+    // SAFETY: the caller's promise.
+    look_at_execute(unsafe { (*statement).utilityStmt });
 }
 
 /// Covers what the client's statement shows, once per statement and message of the protocol.

@@ -4,6 +4,7 @@ use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
+use crate::fleet;
 use crate::guard::lock;
 use crate::isolation::row::erase::{self, Erased, Eraser};
 use crate::isolation::schema;
@@ -102,6 +103,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
             return Ok(None);
         }
         access::erase(tenant)?;
+        fleet::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {

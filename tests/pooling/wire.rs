@@ -15,14 +15,18 @@ pub struct Wire(TcpStream);
 impl Wire {
     /// Connects with further startup parameters, each name followed by its value; gives the refusal if there is one.
     pub fn connect(bouncer: &PgBouncer, role: &str, parameters: &[&str]) -> Result<Wire, String> {
-        let stream = TcpStream::connect(("127.0.0.1", bouncer.port())).expect("connect to PgBouncer");
+        let config = bouncer.config(role);
+        Wire::open(bouncer.port(), role, config.get_dbname().expect("a database"), parameters)
+    }
+
+    /// Connects to what listens on a port of this machine.
+    pub fn open(port: u16, role: &str, database: &str, parameters: &[&str]) -> Result<Wire, String> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
         stream.set_nodelay(true).expect("send at once");
-        let config = bouncer.config(role);
-        let database = config.get_dbname().expect("a database").to_owned();
         let mut wire = Wire(stream);
         let mut startup = PROTOCOL.to_be_bytes().to_vec();
-        for word in ["user", role, "database", &database].iter().chain(parameters).chain(&[""]) {
+        for word in ["user", role, "database", database].iter().chain(parameters).chain(&[""]) {
             startup.extend_from_slice(word.as_bytes());
             startup.push(0);
         }
@@ -47,6 +51,24 @@ impl Wire {
     pub fn send_half(&mut self, sql: &str) {
         let message = query(sql);
         self.write(&message[..message.len() / 2]);
+    }
+
+    /// Calls a function by the protocol's own message, with arguments in text form; gives the refusal if there is one.
+    pub fn call(&mut self, function: u32, arguments: &[&str]) -> Result<(), String> {
+        let mut body = [&function.to_be_bytes()[..], &[0, 0]].concat();
+        body.extend_from_slice(&u16::try_from(arguments.len()).expect("few arguments").to_be_bytes());
+        for argument in arguments {
+            body.extend_from_slice(&u32::try_from(argument.len()).expect("a short argument").to_be_bytes());
+            body.extend_from_slice(argument.as_bytes());
+        }
+        body.extend_from_slice(&[0, 0]);
+        self.write(&message(b'F', &body));
+        let outcome = self.until_ready();
+        if outcome.is_err() {
+            // A session goes on after it.
+            self.until_ready().expect("ready again");
+        }
+        outcome
     }
 
     /// Parses, binds and executes a statement by the extended protocol, and never synchronises.

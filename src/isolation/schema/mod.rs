@@ -1,10 +1,11 @@
 //! Isolation by schemas: each tenant has one of its own, an exact copy of a template.
 //!
 //! [`template`] registers what schemas are made from; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
-//! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`events`] keeps the registry true when
+//! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`drift`] compares them with their templates; [`events`] keeps the registry true when
 //! schemas are renamed, dropped or restored by hand.
 
 mod copy;
+mod drift;
 mod events;
 mod name;
 mod outside;
@@ -24,11 +25,18 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "create_tenant_schema"),
     (Level::Admin, "clone_tenant_schema"),
     (Level::Admin, "delete_tenant_schema"),
+    (Level::Operator, "tenancy.differences"),
+    (Level::Admin, "allow_schema_drift"),
+    (Level::Admin, "disallow_schema_drift"),
     (Level::Internal, "tenancy.on_schema_change"),
     (Level::Internal, "tenancy.on_schema_drop"),
 ];
-pub const RELATIONS: &[(Level, &str)] =
-    &[(Level::Operator, "tenancy.templates"), (Level::Operator, "tenancy.applied_migrations")];
+pub const RELATIONS: &[(Level, &str)] = &[
+    (Level::Operator, "tenancy.templates"),
+    (Level::Operator, "tenancy.applied_migrations"),
+    (Level::Operator, "tenancy.allowed_drift"),
+    (Level::Operator, "tenancy.schema_drift"),
+];
 
 extension_sql_file!(
     "../../../sql/schema.sql",
@@ -41,6 +49,9 @@ extension_sql_file!(
         create_tenant_schema,
         clone_tenant_schema,
         delete_tenant_schema,
+        differences,
+        allow_schema_drift,
+        disallow_schema_drift,
         on_schema_change,
         on_schema_drop
     ]

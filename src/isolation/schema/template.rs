@@ -133,7 +133,7 @@ fn register_template(
         }
     }
     // Whatever stands against a copy is better said now than when the first tenant comes.
-    let data_tables = copy::read(&schema, TENANT_SCHEMA, |_, plan| check_tables(&schema, data_tables, &plan))?;
+    let data_tables = check_tables(&schema, data_tables, &copy::plan(&schema, TENANT_SCHEMA)?)?;
     let label = literal(&format!("{}{template}", label::TEMPLATE));
     query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS {label}", ident(&schema_name)), &[])?;
     let args = [template.as_str().into(), schema_name.as_str().into(), data_tables.clone().into(), pattern.into()];

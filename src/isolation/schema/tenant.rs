@@ -2,7 +2,7 @@
 
 use super::copy::{self, Data, Schema};
 use super::template::Template;
-use super::{name, outside, version};
+use super::{drift, name, outside, version};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
@@ -219,6 +219,7 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
     }
     query::run(DETACH, &[tenant.into()])?;
     version::remove(tenant)?;
+    drift::forget(tenant)?;
     audit::record(&Entry {
         action: "tenant.delete_schema",
         tenant: Some(tenant),

@@ -39,7 +39,8 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attnum::pg_catalog.int4, a.attname::
              THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END,
         nullif(a.attstattarget, -1)::pg_catalog.int4,
         (SELECT pg_catalog.string_agg(pg_catalog.format('%I=%L', pg_catalog.split_part(o.option, '=', 1),
-            pg_catalog.substr(o.option, pg_catalog.strpos(o.option, '=') + 1)), ', ') FROM pg_catalog.unnest(a.attoptions) o (option) WHERE NOT pg_catalog.starts_with(o.option, 'pg_'))
+            pg_catalog.substr(o.option, pg_catalog.strpos(o.option, '=') + 1)), ', ') FROM pg_catalog.unnest(a.attoptions) o (option) WHERE NOT pg_catalog.starts_with(o.option, 'pg_')),
+        a.atttypid
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
@@ -236,6 +237,7 @@ pub struct Column {
     pub number: i32,
     pub name: String,
     pub type_name: String,
+    pub type_oid: Oid,
     pub not_null: bool,
     pub is_local: bool,
     pub identity: String,
@@ -543,6 +545,7 @@ fn read_columns(relations: &mut [Relation], types: &mut [Type]) -> Result<()> {
             storage: row.get(13)?,
             statistics: row.get(14)?,
             options: row.get(15)?,
+            type_oid: row.must(16)?,
         };
         Ok((row.must::<Oid>(1)?, column))
     })?;

@@ -1,6 +1,7 @@
 //! Privileges: what an object of the copy is granted beyond what a new object has, in the order of its ACL.
 
 use super::catalog::{Catalog, Kind, Object, class};
+use super::describe::Part;
 use super::plan::{Actor, Step};
 use crate::error::Result;
 use crate::query::{self, ident};
@@ -136,9 +137,9 @@ pub struct Grants {
     pub schema: Vec<Step>,
 }
 
-/// The statements that give the copy in `destination` the privileges of `schema`. Objects that need the same are named together.
-pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants> {
-    let mut groups: Vec<(&'static str, Vec<Change>, Vec<String>)> = Vec::new();
+/// What each object is granted beyond a new one: its kind and name, and the statements less these.
+fn changes(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Vec<(&'static str, String, Vec<Change>)>> {
+    let mut all = Vec::new();
     for acl in read(schema, catalog)? {
         let (class, oid) = acl.object;
         let mut column = None;
@@ -161,9 +162,17 @@ pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants
             }
         };
         let changes = acl.changes(column);
-        if changes.is_empty() {
-            continue;
+        if !changes.is_empty() {
+            all.push((kind, name, changes));
         }
+    }
+    Ok(all)
+}
+
+/// The statements that give the copy in `destination` the privileges of `schema`. Objects that need the same are named together.
+pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants> {
+    let mut groups: Vec<(&'static str, Vec<Change>, Vec<String>)> = Vec::new();
+    for (kind, name, changes) in changes(schema, catalog, destination)? {
         match groups.iter_mut().find(|(known, wanted, _)| *known == kind && *wanted == changes) {
             Some((_, _, names)) => names.push(name),
             None => groups.push((kind, changes, vec![name])),
@@ -175,10 +184,29 @@ pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants
         let names = names.join(", ");
         for Change { actor, before, after } in changes {
             let sql = format!("{before}{kind} {names}{after}");
-            steps.push(Step { actor, sql, object: format!("privileges of {names}") });
+            steps.push(Step::new(actor, sql, format!("privileges of {names}")));
         }
     }
     Ok(grants)
+}
+
+/// The privileges of each object, and the default ones, in words that can be compared.
+pub fn parts(schema: Oid, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (_, name, changes) in changes(schema, catalog, name)? {
+        let texts = changes.into_iter().map(|change| format!("{}{}", change.before.replace(" ON ", ""), change.after));
+        let text = texts.collect::<Vec<String>>().join("; ");
+        // A table's and those of its columns.
+        match parts.last_mut().filter(|last| last.name == name) {
+            Some(last) => last.definition.push_str(&format!("; {text}")),
+            None => parts.push(Part { kind: "privileges", name, definition: text }),
+        }
+    }
+    let defaults = defaults(schema, name)?.into_iter().map(|step| step.sql).collect::<Vec<String>>().join("; ");
+    if !defaults.is_empty() {
+        parts.push(Part { kind: "default privileges", name: ident(name), definition: defaults });
+    }
+    Ok(parts)
 }
 
 const SCHEMA: &str = "SCHEMA";
@@ -190,12 +218,12 @@ pub fn defaults(schema: Oid, destination: &str) -> Result<Vec<Step>> {
             [row.must(1)?, row.must(2)?, row.must(3)?, row.must(4)?];
         let option = if row.must::<bool>(5)? { " WITH GRANT OPTION" } else { "" };
         let schema = ident(destination);
-        Ok(Step {
-            actor: Actor::Product,
-            sql: format!(
+        Ok(Step::new(
+            Actor::Product,
+            format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {privileges} ON {objects} TO {grantee}{option}"
             ),
-            object: format!("default privileges of {role}"),
-        })
+            format!("default privileges of {role}"),
+        ))
     })
 }

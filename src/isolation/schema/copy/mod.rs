@@ -2,10 +2,11 @@
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
 //! of it, by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
-//! [`grants`] the privileges. The statements run as the owners of what they make, so that users' code never has other rights.
+//! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. The statements run as the owners of what they make, so that users' code never has other rights.
 
 mod body;
 mod catalog;
+mod describe;
 mod grants;
 mod order;
 mod plan;
@@ -13,6 +14,7 @@ mod rows;
 mod unclonable;
 
 pub use catalog::Catalog;
+pub use describe::Part;
 pub use plan::{Plan, Planner, Step};
 pub use rows::Data;
 
@@ -69,26 +71,46 @@ fn in_schema<T>(schema: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     role::with_settings(SETTINGS.into_iter().chain([("search_path", path.as_str())]), work)
 }
 
-/// What a schema would take to make anew under `destination`, read as its owner.
-pub fn read<T>(source: &Schema, destination: &str, use_plan: impl FnOnce(&Catalog, Plan) -> Result<T>) -> Result<T> {
+/// Reads a schema as its owner, for `work` to make something of it: a plan for a copy of this name, or a description.
+fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Planner) -> Result<T>) -> Result<T> {
+    let read = || {
+        let catalog = Catalog::read(source.oid)?;
+        let names = names(&catalog);
+        work(&catalog, &Planner::new(&catalog, &source.name, destination, &names))
+    };
+    guard::schema::while_working_on(&[source.oid], || {
+        role::as_owner(source.owner, || in_schema(&source.name, || query::as_of_now(read)))
+    })
+}
+
+/// What a copy of `source` under the name `destination` takes. Fails when it could not be exact.
+pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
     unclonable::refuse(source.oid)?;
-    let (catalog, plan) = role::as_owner(source.owner, || {
-        in_schema(&source.name, || {
-            query::as_of_now(|| {
-                let catalog = Catalog::read(source.oid)?;
-                let names = names(&catalog);
-                let mut plan = Planner::new(&catalog, &source.name, destination, &names).plan()?;
-                let mut grants = grants::steps(source.oid, &catalog, destination)?;
-                plan.close = grants.schema;
-                plan.close.extend(grants::defaults(source.oid, destination)?);
-                // A view is filled with what its owner may read.
-                grants.objects.append(&mut plan.finish);
-                plan.finish = grants.objects;
-                Ok((catalog, plan))
-            })
-        })
+    read(source, destination, |catalog, planner| {
+        let mut plan = planner.plan()?;
+        let mut grants = grants::steps(source.oid, catalog, destination)?;
+        plan.close = grants.schema;
+        plan.close.extend(grants::defaults(source.oid, destination)?);
+        // A view is filled with what its owner may read.
+        grants.objects.append(&mut plan.finish);
+        plan.finish = grants.objects;
+        Ok(plan)
+    })
+}
+
+/// What `schema` consists of, written as if it were called `name`.
+pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
+    let foreign = unclonable::find(schema.oid)?;
+    let foreign =
+        foreign.into_iter().map(|name| Part { kind: "object", name, definition: "cannot be cloned".to_owned() });
+    let mut parts = read(schema, name, |catalog, planner| {
+        let mut parts = planner.parts()?;
+        parts.extend(planner.comments());
+        parts.extend(grants::parts(schema.oid, catalog, name)?);
+        Ok(parts)
     })?;
-    use_plan(&catalog, plan)
+    parts.extend(foreign);
+    Ok(parts)
 }
 
 /// The names that a function's body may put behind the schema's.
@@ -106,20 +128,19 @@ fn names(catalog: &Catalog) -> HashSet<&str> {
 pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
     COPYING.set(true);
     let _reset = ResetOnDrop;
-    read(source, destination, |_, plan| {
-        refuse_too_many_locks(source, plan.locks)?;
-        let new = create(source, destination, label)?;
-        let guests = guests(source, &plan);
-        lend(destination, &guests, "GRANT", "TO")?;
-        guard::schema::while_working_on(&[source.oid, new], || {
-            in_schema(destination, || {
-                run(&plan.define)?;
-                rows::copy(&source.name, destination, &plan, data)?;
-                run(&plan.complete)?;
-                run(&plan.finish)?;
-                lend(destination, &guests, "REVOKE", "FROM")?;
-                run(&plan.close)
-            })
+    let plan = plan(source, destination)?;
+    refuse_too_many_locks(source, plan.locks)?;
+    let new = create(source, destination, label)?;
+    let guests = guests(source, &plan);
+    lend(destination, &guests, "GRANT", "TO")?;
+    guard::schema::while_working_on(&[source.oid, new], || {
+        in_schema(destination, || {
+            run(&plan.define)?;
+            rows::copy(&source.name, destination, &plan, data)?;
+            run(&plan.complete)?;
+            run(&plan.finish)?;
+            lend(destination, &guests, "REVOKE", "FROM")?;
+            run(&plan.close)
         })
     })
 }

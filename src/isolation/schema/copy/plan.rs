@@ -30,6 +30,18 @@ pub struct Step {
     pub sql: String,
     /// The object that it is part of, in words: `table contacts`.
     pub object: String,
+    /// The table that the object is attached to.
+    pub on: Option<String>,
+}
+
+impl Step {
+    pub fn new(actor: Actor, sql: impl Into<String>, object: impl Into<String>) -> Self {
+        Self { actor, sql: sql.into(), object: object.into(), on: None }
+    }
+
+    fn on(self, table: &Relation) -> Self {
+        Self { on: Some(ident(&table.name)), ..self }
+    }
 }
 
 /// A table that holds rows itself.
@@ -39,8 +51,8 @@ pub struct Rows {
     pub owner: Oid,
     /// Who owns the copy as long as it is made.
     pub maker: Oid,
-    /// What is copied: all columns but generated ones.
-    pub columns: Vec<String>,
+    /// What is copied, all columns but generated ones: each with what it is read as.
+    pub columns: Vec<(String, String)>,
 }
 
 /// A sequence whose position can be copied.
@@ -80,11 +92,11 @@ impl Plan {
 
 /// What is copied, and under which name.
 pub struct Planner<'a> {
-    catalog: &'a Catalog,
+    pub(super) catalog: &'a Catalog,
     source: &'a str,
     renaming: Renaming<'a>,
     destination: &'a str,
-    relations: HashMap<Oid, &'a Relation>,
+    pub(super) relations: HashMap<Oid, &'a Relation>,
 }
 
 /// Something that others depend on.
@@ -97,7 +109,7 @@ enum Node<'a> {
     Check(&'a Constraint),
 }
 
-fn named(kind: &str, name: &str) -> String {
+pub(super) fn named(kind: &str, name: &str) -> String {
     format!("{kind} {}", ident(name))
 }
 
@@ -305,7 +317,7 @@ impl<'a> Planner<'a> {
             .is_some_and(|relation| relation.is_partition && relation.parents.contains(&parent.1))
     }
 
-    fn is_identity(&self, sequence: Oid) -> bool {
+    pub(super) fn is_identity(&self, sequence: Oid) -> bool {
         self.catalog.sequences.get(&sequence).is_some_and(|sequence| sequence.is_identity)
     }
 
@@ -346,11 +358,11 @@ impl<'a> Planner<'a> {
         match node {
             // Only who owns the parents, too, may make a child.
             Node::Relation(child) if self.inherits_from_others(child) => {
-                steps.push(Step { actor: Actor::Product, sql, object: object.clone() });
+                steps.push(Step::new(Actor::Product, sql, object.clone()));
                 let sql = format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(owner));
-                steps.push(Step { actor: Actor::Product, sql, object });
+                steps.push(Step::new(Actor::Product, sql, object));
             }
-            _ => steps.push(Step { actor: Actor::Owner(owner), sql, object }),
+            _ => steps.push(Step::new(Actor::Owner(owner), sql, object)),
         }
         if let Node::Relation(relation) = node {
             self.amend(relation, apart, steps);
@@ -363,7 +375,7 @@ impl<'a> Planner<'a> {
         !child.is_partition && parents.into_iter().any(|parent| self.maker(parent) != self.maker(child))
     }
 
-    fn create_type(&self, found: &Type, apart: bool) -> String {
+    pub(super) fn create_type(&self, found: &Type, apart: bool) -> String {
         let name = ident(&found.name);
         match found.kind.as_str() {
             "e" => {
@@ -410,7 +422,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn create_function(&self, function: &Function, steps: &mut Vec<Step>) -> Result<()> {
+    pub(super) fn create_function(&self, function: &Function, steps: &mut Vec<Step>) -> Result<()> {
         let object = self.name_of(Node::Function(function));
         if function.kind == "a" {
             let sql = format!("CREATE AGGREGATE {}", function.definition);
@@ -460,16 +472,16 @@ impl<'a> Planner<'a> {
         let object = self.name_of(Node::Function(function));
         // SAFETY: reads the role's attributes.
         if !privileged || unsafe { pg_sys::superuser_arg(function.owner) } {
-            steps.push(Step { actor: Actor::Owner(function.owner), sql, object });
+            steps.push(Step::new(Actor::Owner(function.owner), sql, object));
             return;
         }
-        steps.push(Step { actor: Actor::Product, sql, object: object.clone() });
+        steps.push(Step::new(Actor::Product, sql, object.clone()));
         let owner = role_name(function.owner);
         let sql = format!("ALTER {} OWNER TO {owner}", routine(function));
-        steps.push(Step { actor: Actor::Product, sql, object });
+        steps.push(Step::new(Actor::Product, sql, object));
     }
 
-    fn create_sequence(&self, relation: &Relation) -> String {
+    pub(super) fn create_sequence(&self, relation: &Relation) -> String {
         let unlogged = if relation.unlogged { "UNLOGGED " } else { "" };
         let parameters = self.catalog.sequences.get(&relation.oid).map(|sequence| sequence.parameters.as_str());
         format!("CREATE {unlogged}SEQUENCE {} {}", ident(&relation.name), parameters.unwrap_or_default())
@@ -520,7 +532,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What follows a column's type.
-    fn column(&self, table: &Relation, column: &Column, apart: bool) -> String {
+    pub(super) fn column(&self, table: &Relation, column: &Column, apart: bool) -> String {
         let mut sql = String::new();
         if let Some(compression) = &column.compression {
             sql.push_str(&format!(" COMPRESSION {compression}"));
@@ -564,7 +576,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What CREATE has no place for.
-    fn amend(&self, relation: &Relation, apart: bool, steps: &mut Vec<Step>) {
+    pub(super) fn amend(&self, relation: &Relation, apart: bool, steps: &mut Vec<Step>) {
         let mut changes: Vec<String> = Vec::new();
         let inherits = !relation.is_partition && !relation.parents.is_empty();
         for column in &relation.columns {
@@ -606,11 +618,7 @@ impl<'a> Planner<'a> {
         let changes: Vec<String> = if relation.kind == Kind::View { changes } else { vec![comma(&changes)] };
         for change in changes {
             let sql = format!("ALTER {keyword} {} {change}", ident(&relation.name));
-            steps.push(Step {
-                actor: Actor::Owner(self.maker(relation)),
-                sql,
-                object: named("relation", &relation.name),
-            });
+            steps.push(Step::new(Actor::Owner(self.maker(relation)), sql, named("relation", &relation.name)));
         }
     }
 
@@ -658,10 +666,12 @@ impl<'a> Planner<'a> {
             .constraints
             .iter()
             .filter(|constraint| self.is_late_check(constraint) && self.is_own(constraint));
-        late.map(|constraint| Step {
-            actor: Actor::Owner(self.owner_of(constraint)),
-            sql: self.add_constraint(constraint),
-            object: named("constraint", &constraint.name),
+        late.map(|constraint| {
+            Step::new(
+                Actor::Owner(self.owner_of(constraint)),
+                self.add_constraint(constraint),
+                named("constraint", &constraint.name),
+            )
         })
         .collect()
     }
@@ -687,7 +697,7 @@ impl<'a> Planner<'a> {
                 }
                 _ => {
                     let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                    steps.push(Step { actor, sql, object: named("foreign keys of table", &table.name) });
+                    steps.push(Step::new(actor, sql, named("foreign keys of table", &table.name)));
                 }
             }
             last = Some((table.oid, actor));
@@ -706,8 +716,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let object = named("index", &index.name);
-            let mut push =
-                |sql: String| steps.push(Step { actor: Actor::Owner(self.maker(table)), sql, object: object.clone() });
+            let mut push = |sql: String| steps.push(Step::new(Actor::Owner(self.maker(table)), sql, object.clone()));
             if !index.valid && table.kind != Kind::Partitioned {
                 return Err(Error::State(
                     format!("{object} of {}.{} is not valid", ident(self.source), ident(&table.name)),
@@ -738,13 +747,13 @@ impl<'a> Planner<'a> {
             let parent = indexes.get(&index.parent?).filter(|parent| !parent.of_constraint)?;
             let table = self.relations.get(&parent.table)?;
             let sql = format!("ALTER INDEX {} ATTACH PARTITION {}", ident(&parent.name), ident(&index.name));
-            Some(Step { actor: Actor::Owner(self.maker(table)), sql, object: named("index", &index.name) })
+            Some(Step::new(Actor::Owner(self.maker(table)), sql, named("index", &index.name)))
         };
         self.catalog.indexes.iter().filter_map(step).collect()
     }
 
     /// A definition without the schema before its table, which PostgreSQL always writes there.
-    fn unqualify(
+    pub(super) fn unqualify(
         &self,
         definition: &str,
         table: &Relation,
@@ -784,14 +793,14 @@ impl<'a> Planner<'a> {
             let (name, bound) = (ident(&table.name), table.bound.as_deref().unwrap_or_default());
             let object = named("partition", &table.name);
             let sql = format!("ALTER TABLE ONLY {} ATTACH PARTITION {name} {bound}", ident(&parent.name));
-            steps.push(Step { actor: Actor::Owner(self.maker(parent)), sql, object });
+            steps.push(Step::new(Actor::Owner(self.maker(parent)), sql, object));
         }
         steps
     }
 
     // What is attached to tables.
 
-    fn statistics(&self) -> Result<Vec<Step>> {
+    pub(super) fn statistics(&self) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for statistics in &self.catalog.statistics {
             let object = named("statistics", &statistics.name);
@@ -803,14 +812,14 @@ impl<'a> Planner<'a> {
             let owner = self.relations.get(&statistics.table).map_or(statistics.owner, |table| self.maker(table));
             let name = ident(&statistics.name);
             let actor = Actor::Owner(owner);
-            steps.push(Step { actor, sql: format!("CREATE STATISTICS {rest}"), object: object.clone() });
+            steps.push(Step::new(actor, format!("CREATE STATISTICS {rest}"), object.clone()));
             if owner != statistics.owner {
                 let sql = format!("ALTER STATISTICS {name} OWNER TO {}", role_name(statistics.owner));
-                steps.push(Step { actor: Actor::Product, sql, object: object.clone() });
+                steps.push(Step::new(Actor::Product, sql, object.clone()));
             }
             if let Some(target) = statistics.target {
                 let sql = format!("ALTER STATISTICS {name} SET STATISTICS {target}");
-                steps.push(Step { actor: Actor::Owner(statistics.owner), sql, object });
+                steps.push(Step::new(Actor::Owner(statistics.owner), sql, object));
             }
         }
         Ok(steps)
@@ -839,13 +848,13 @@ impl<'a> Planner<'a> {
             changes.extend(table.force.then(|| "FORCE ROW LEVEL SECURITY".to_owned()));
             if !changes.is_empty() {
                 let sql = format!("ALTER TABLE ONLY {} {}", ident(&table.name), comma(&changes));
-                steps.push(Step { actor: Actor::Owner(self.maker(table)), sql, object: named("table", &table.name) });
+                steps.push(Step::new(Actor::Owner(self.maker(table)), sql, named("table", &table.name)));
             }
         }
         steps
     }
 
-    fn rules(&self) -> Result<Vec<Step>> {
+    pub(super) fn rules(&self) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for rule in &self.catalog.rules {
             let Some(table) = self.relations.get(&rule.table) else { continue };
@@ -854,29 +863,29 @@ impl<'a> Planner<'a> {
                 .into_iter()
                 .find_map(|after| self.unqualify(&rule.definition, table, &[" TO "], after, &object).ok());
             let sql = text.ok_or_else(|| Error::Internal(format!("unexpected definition of {object}")))?;
-            steps.push(Step { actor: Actor::Owner(self.maker(table)), sql, object });
+            steps.push(Step::new(Actor::Owner(self.maker(table)), sql, object).on(table));
             steps.extend(change_state(table, self.maker(table), "RULE", rule));
         }
         Ok(steps)
     }
 
-    fn policies(&self) -> Vec<Step> {
+    pub(super) fn policies(&self) -> Vec<Step> {
         let step = |policy: &Attached| {
             let table = self.relations.get(&policy.table)?;
             let sql = format!("CREATE POLICY {} ON {} {}", ident(&policy.name), ident(&table.name), policy.definition);
-            Some(Step { actor: Actor::Owner(self.maker(table)), sql, object: named("policy", &policy.name) })
+            Some(Step::new(Actor::Owner(self.maker(table)), sql, named("policy", &policy.name)).on(table))
         };
         self.catalog.policies.iter().filter_map(step).collect()
     }
 
-    fn triggers(&self) -> Result<Vec<Step>> {
+    pub(super) fn triggers(&self) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for trigger in &self.catalog.triggers {
             let Some(table) = self.relations.get(&trigger.table) else { continue };
             let object = named("trigger", &trigger.name);
             let actor = Actor::Owner(self.maker(table));
             if !trigger.has_parent {
-                steps.push(Step { actor, sql: self.create_trigger(trigger, table, &object)?, object: object.clone() });
+                steps.push(Step::new(actor, self.create_trigger(trigger, table, &object)?, object.clone()).on(table));
             }
             let state = match trigger.enabled.as_str() {
                 "D" => "DISABLE",
@@ -887,7 +896,7 @@ impl<'a> Planner<'a> {
             };
             let only = if trigger.has_parent { "ONLY " } else { "" };
             let sql = format!("ALTER TABLE {only}{} {state} TRIGGER {}", ident(&table.name), ident(&trigger.name));
-            steps.push(Step { actor, sql, object });
+            steps.push(Step::new(actor, sql, object).on(table));
         }
         Ok(steps)
     }
@@ -907,10 +916,12 @@ impl<'a> Planner<'a> {
                 matches!(child.kind, Kind::Table | Kind::Partitioned) && self.maker(child) != child.owner
             });
         children
-            .map(|child| Step {
-                actor: Actor::Product,
-                sql: format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(child.owner)),
-                object: named("table", &child.name),
+            .map(|child| {
+                Step::new(
+                    Actor::Product,
+                    format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(child.owner)),
+                    named("table", &child.name),
+                )
             })
             .collect()
     }
@@ -928,7 +939,7 @@ impl<'a> Planner<'a> {
                 ident(&table.name),
                 ident(&column.name)
             );
-            Some(Step { actor: Actor::Owner(self.maker(relation)), sql, object: named("sequence", &relation.name) })
+            Some(Step::new(Actor::Owner(self.maker(relation)), sql, named("sequence", &relation.name)))
         };
         self.catalog.relations.iter().filter_map(step).collect()
     }
@@ -936,10 +947,12 @@ impl<'a> Planner<'a> {
     fn refreshes(&self, order: &[Oid]) -> Vec<Step> {
         let relations = order.iter().filter_map(|oid| self.relations.get(oid));
         let views = relations.filter(|view| view.kind == Kind::Materialized && view.populated);
-        let step = |view: &&Relation| Step {
-            actor: Actor::Owner(view.owner),
-            sql: format!("REFRESH MATERIALIZED VIEW {}", ident(&view.name)),
-            object: named("materialized view", &view.name),
+        let step = |view: &&Relation| {
+            Step::new(
+                Actor::Owner(view.owner),
+                format!("REFRESH MATERIALIZED VIEW {}", ident(&view.name)),
+                named("materialized view", &view.name),
+            )
         };
         views.map(step).collect()
     }
@@ -947,19 +960,27 @@ impl<'a> Planner<'a> {
     // Rows.
 
     fn rows(&self) -> Vec<Rows> {
+        let types = self.catalog.types.iter().flat_map(|found| found.companions.iter().chain([&found.oid]));
+        let row_types = self.catalog.relations.iter().flat_map(|relation| relation.types.iter().flatten());
+        let own: HashSet<Oid> = types.chain(row_types).copied().collect();
+        let column = |column: &Column| {
+            let name = ident(&column.name);
+            // A value of one of the schema's types becomes one of the copy's by what it looks like.
+            let read = if own.contains(&column.type_oid) {
+                format!("{name}::pg_catalog.text::{}", column.type_name)
+            } else {
+                name.clone()
+            };
+            (name, read)
+        };
         let tables = self.catalog.relations.iter().filter(|table| table.kind == Kind::Table);
         tables
             .map(|table| Rows {
-                oid: table.oid,
                 name: table.name.clone(),
                 owner: table.owner,
                 maker: self.maker(table),
-                columns: table
-                    .columns
-                    .iter()
-                    .filter(|column| column.generated.is_none())
-                    .map(|column| ident(&column.name))
-                    .collect(),
+                columns: table.columns.iter().filter(|column| column.generated.is_none()).map(column).collect(),
+                oid: table.oid,
             })
             .collect()
     }
@@ -981,7 +1002,7 @@ impl<'a> Planner<'a> {
 
     // Comments and labels.
 
-    fn notes(&self) -> Vec<Step> {
+    pub(super) fn notes(&self) -> Vec<Step> {
         let mut targets: HashMap<Object, (String, Option<String>)> = HashMap::new();
         let catalog = self.catalog;
         targets.insert((class::SCHEMA, Oid::INVALID), (String::new(), None));
@@ -1054,12 +1075,12 @@ impl<'a> Planner<'a> {
         let comments = catalog.comments.iter().filter_map(|note| {
             let target = target(&note.object, note.column)?;
             let sql = format!("COMMENT ON {target} IS {}", literal(&self.renaming.apply(&note.text, false)));
-            Some(Step { actor: Actor::Product, sql, object: target })
+            Some(Step::new(Actor::Product, sql, target))
         });
         let labels = catalog.labels.iter().filter_map(|note| {
             let target = target(&note.object, note.column)?;
             let sql = format!("SECURITY LABEL FOR {} ON {target} IS {}", note.provider.as_ref()?, note.text);
-            Some(Step { actor: Actor::Product, sql, object: target })
+            Some(Step::new(Actor::Product, sql, target))
         });
         comments.chain(labels).collect()
     }
@@ -1089,7 +1110,7 @@ fn dollar_mark(keyword: &str, source: &str) -> String {
 }
 
 /// How a relation is stored.
-fn storage(relation: &Relation) -> String {
+pub(super) fn storage(relation: &Relation) -> String {
     let mut sql = String::new();
     if let Some(method) = &relation.access_method {
         sql.push_str(&format!(" USING {method}"));
@@ -1107,11 +1128,11 @@ fn query_of(relation: &Relation) -> &str {
     relation.query.as_deref().unwrap_or_default().trim_end().trim_end_matches(';')
 }
 
-fn create_view(view: &Relation) -> String {
+pub(super) fn create_view(view: &Relation) -> String {
     format!("CREATE VIEW {}{} AS {}", ident(&view.name), storage(view), query_of(view))
 }
 
-fn create_materialized_view(view: &Relation) -> String {
+pub(super) fn create_materialized_view(view: &Relation) -> String {
     format!("CREATE MATERIALIZED VIEW {}{} AS {} WITH NO DATA", ident(&view.name), storage(view), query_of(view))
 }
 
@@ -1123,5 +1144,5 @@ fn change_state(table: &Relation, maker: Oid, keyword: &str, attached: &Attached
         _ => return None,
     };
     let sql = format!("ALTER TABLE {} {state} {keyword} {}", ident(&table.name), ident(&attached.name));
-    Some(Step { actor: Actor::Owner(maker), sql, object: named(&keyword.to_lowercase(), &attached.name) })
+    Some(Step::new(Actor::Owner(maker), sql, named(&keyword.to_lowercase(), &attached.name)).on(table))
 }

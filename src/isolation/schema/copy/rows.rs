@@ -52,29 +52,8 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
     }
     {
         let moment = Moment::now();
-        for table in &wanted {
-            if table.columns.is_empty() {
-                continue;
-            }
-            let columns = table.columns.join(", ");
-            let name = ident(&table.name);
-            let sql = format!(
-                "INSERT INTO {}.{name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM ONLY {}.{name}",
-                ident(destination),
-                ident(source)
-            );
-            let is_lent = table.maker != table.owner;
-            let lend = |verb: &str, preposition: &str| {
-                let role = relation::role_name(table.owner);
-                query::statement(&format!("{verb} INSERT ON {}.{name} {preposition} {role}", ident(destination)), &[])
-            };
-            if is_lent {
-                lend("GRANT", "TO")?;
-            }
-            role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
-            if is_lent {
-                lend("REVOKE", "FROM")?;
-            }
+        for table in wanted.iter().filter(|table| !table.columns.is_empty()) {
+            copy_table(source, destination, table, &moment)?;
         }
     }
     // Positions are not part of a snapshot: read after it, none is behind the rows.
@@ -90,6 +69,40 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
             ident(source)
         );
         query::statement(&sql, &[])?;
+    }
+    Ok(())
+}
+
+/// The view by which an owner reads a table of theirs that they have taken the right to read from themselves.
+const WINDOW: &str = "pg_tenancy_window";
+const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";
+
+fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) -> Result<()> {
+    let (columns, values): (Vec<&str>, Vec<&str>) =
+        table.columns.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
+    let (columns, values) = (columns.join(", "), values.join(", "));
+    let (role, name) = (relation::role_name(table.owner), ident(&table.name));
+    let (original, copy) = (format!("{}.{name}", ident(source)), format!("{}.{name}", ident(destination)));
+    let window = format!("{}.{WINDOW}", ident(destination));
+    let may_read = query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? == Some(true);
+    let is_lent = table.maker != table.owner;
+    if is_lent {
+        query::statement(&format!("GRANT INSERT ON {copy} TO {role}"), &[])?;
+    }
+    let from = if may_read {
+        format!("ONLY {original}")
+    } else {
+        query::statement(&format!("CREATE VIEW {window} AS SELECT {columns} FROM ONLY {original}"), &[])?;
+        query::statement(&format!("GRANT SELECT ON {window} TO {role}"), &[])?;
+        window.clone()
+    };
+    let sql = format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {from}");
+    role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
+    if !may_read {
+        query::statement(&format!("DROP VIEW {window}"), &[])?;
+    }
+    if is_lent {
+        query::statement(&format!("REVOKE INSERT ON {copy} FROM {role}"), &[])?;
     }
     Ok(())
 }

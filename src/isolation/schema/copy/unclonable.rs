@@ -50,11 +50,17 @@ const OBJECTS: &str = "WITH members AS (
     SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ', which depends on ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0)
     FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'x'";
 
-/// Fails when the schema has something that cannot be copied.
-pub fn refuse(schema: Oid) -> Result<()> {
+/// What the schema has that cannot be copied.
+pub fn find(schema: Oid) -> Result<Vec<String>> {
     let mut found = query::rows(OBJECTS, &[schema.into()], |row| row.must::<String>(1))?;
     found.sort();
     found.dedup();
+    Ok(found)
+}
+
+/// Fails when the schema has something that cannot be copied.
+pub fn refuse(schema: Oid) -> Result<()> {
+    let mut found = find(schema)?;
     if found.is_empty() {
         return Ok(());
     }

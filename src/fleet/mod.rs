@@ -1,0 +1,43 @@
+//! Migrations of a fleet: what changes in a template changes in the schema of every tenant that was made from it.
+//!
+//! [`registry`] keeps the migrations, whose SQL is a [`script`]. A [`run`] is led by the session that calls for it, which starts workers
+//! and waits; each [`worker`] takes [`target`]s, tenants' schemas or the template's, and lets [`apply`] do one migration after the other.
+
+mod apply;
+mod registry;
+mod run;
+mod script;
+mod target;
+mod worker;
+
+use crate::error::Result;
+use crate::level::Level;
+use crate::query;
+use pgrx::Uuid;
+use pgrx::prelude::*;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Admin, "add_migration"),
+    (Level::Admin, "remove_migration"),
+    (Level::Admin, "migrate_tenants"),
+    (Level::Admin, "rollback_tenants"),
+];
+pub const RELATIONS: &[(Level, &str)] = &[
+    (Level::Operator, "tenancy.migrations"),
+    (Level::Operator, "tenancy.migration_runs"),
+    (Level::Operator, "tenancy.failed_migrations"),
+    (Level::Operator, "tenancy.migration_status"),
+];
+
+const FORGET: &str = "DELETE FROM tenancy.failed_migrations WHERE tenant_id = $1";
+
+/// Removes what is known of a tenant's failures, whose messages may quote its rows.
+pub fn erase(tenant: Uuid) -> Result<()> {
+    query::run(FORGET, &[tenant.into()]).map(drop)
+}
+
+extension_sql_file!(
+    "../../sql/fleet.sql",
+    name = "fleet",
+    requires = ["schema", "audit", add_migration, remove_migration, migrate_tenants, rollback_tenants]
+);

@@ -1,0 +1,197 @@
+//! A worker's own process.
+
+use crate::backend::BackendStatic;
+use crate::error::{Error, Result};
+use crate::version;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::panic::AssertUnwindSafe;
+
+unsafe extern "C-unwind" {
+    fn ResetSequenceCaches();
+    fn enable_timeout_after(id: c_int, milliseconds: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+    fn die(signal: c_int);
+    fn SignalHandlerForConfigReload(signal: c_int);
+}
+
+/// `STATEMENT_TIMEOUT` of PostgreSQL's enum TimeoutId (utils/timeout.h).
+const STATEMENT_TIMEOUT: c_int = 3;
+
+/// Connects the process to the database of the session that started it, as the bootstrap superuser, and gives what it is told.
+///
+/// # Safety
+/// Called once, first, by the main function of a worker that [`super::Workers`] started, with its argument.
+pub unsafe fn begin(argument: pg_sys::Datum) -> String {
+    // SAFETY: the caller's promise; the entry's texts are C strings.
+    unsafe {
+        version::handle_signal(pg_sys::SIGTERM as c_int, die);
+        version::handle_signal(pg_sys::SIGHUP as c_int, SignalHandlerForConfigReload);
+        pg_sys::BackgroundWorkerUnblockSignals();
+        let database = pg_sys::Oid::from(argument.value() as u32);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        pg_sys::pgstat_report_appname(c"pg_tenancy".as_ptr());
+        CStr::from_ptr((*pg_sys::MyBgworkerEntry).bgw_extra.as_ptr()).to_string_lossy().into_owned()
+    }
+}
+
+/// What pg_stat_activity says that the worker does.
+pub fn say(activity: &str) {
+    let activity = CString::new(activity).unwrap_or_default();
+    // SAFETY: a C string, which is copied.
+    unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, activity.as_ptr()) };
+}
+
+/// Between two things to do: takes in a changed configuration and hands over statistics; ends the process that was told to.
+pub fn breathe() {
+    pgrx::check_for_interrupts!();
+    // SAFETY: between transactions.
+    unsafe {
+        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+            (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+        pg_sys::pgstat_report_stat(false);
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub struct Failure {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+}
+
+impl Failure {
+    fn new(sqlstate: i32, message: &str, detail: Option<&str>) -> Self {
+        Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail: detail.map(str::to_owned) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (code, message, detail) = error.into_parts();
+        Self::new(code as i32, &message, detail.as_deref())
+    }
+}
+
+impl From<&CaughtError> for Failure {
+    fn from(error: &CaughtError) -> Self {
+        use CaughtError::{ErrorReport, PostgresError, RustPanic};
+        match error {
+            // What pgrx makes of an SQLSTATE that it does not know is not what was raised.
+            PostgresError(report)
+                if SQLSTATE.get() != 0 && report.sql_error_code() == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR =>
+            {
+                Self::new(SQLSTATE.get(), report.message(), report.detail())
+            }
+            PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => {
+                Self::new(report.sql_error_code() as i32, report.message(), report.detail())
+            }
+        }
+    }
+}
+
+/// The five characters of PostgreSQL's packed form (utils/elog.h, MAKE_SQLSTATE).
+fn unpack(sqlstate: i32) -> String {
+    (0..5).map(|place| char::from(b'0' + (sqlstate >> (6 * place) & 0x3f) as u8)).collect()
+}
+
+/// The SQLSTATE of the error that was raised last, as PostgreSQL has it.
+static SQLSTATE: BackendStatic<i32> = BackendStatic::new(0);
+
+#[pg_guard]
+unsafe extern "C-unwind" fn note_sqlstate(_argument: *mut c_void) {
+    // SAFETY: PostgreSQL calls this while it reports.
+    SQLSTATE.set(unsafe { pg_sys::geterrcode() });
+}
+
+/// Does one thing: `work` begins and commits its transactions. When it fails, the transaction that is open is rolled back and the session goes
+/// on. FATAL errors end the process, as everywhere.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failure> {
+    SQLSTATE.set(0);
+    // SAFETY: the boundary of each call into PostgreSQL puts the stack of contexts back on an error; below it is put back on any way out.
+    let mut callback = unsafe {
+        pg_sys::ErrorContextCallback {
+            previous: pg_sys::error_context_stack,
+            callback: Some(note_sqlstate),
+            arg: std::ptr::null_mut(),
+        }
+    };
+    // SAFETY: as above; the callback outlives the work.
+    unsafe { pg_sys::error_context_stack = &raw mut callback };
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(Failure::from)))
+        .catch_others(|error| Err(Failure::from(&error)))
+        .catch_rust_panic(|error| Err(Failure::from(&error)))
+        .execute();
+    // SAFETY: as above; a failed transaction is rolled back, and what was to interrupt it is not to interrupt the next thing.
+    unsafe {
+        pg_sys::error_context_stack = callback.previous;
+        if result.is_err() {
+            pg_sys::AbortCurrentTransaction();
+            (&raw mut pg_sys::QueryCancelPending).write_volatile(0);
+        }
+    }
+    result
+}
+
+/// Runs `work` in a transaction. `before` comes first, to take locks: what `work` reads is newer than they are.
+pub fn transaction<T>(before: impl FnOnce() -> bool, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    // SAFETY: the worker is between transactions; an error leaves this one to attempt().
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        let result = if before() {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            let result = work()?;
+            pg_sys::PopActiveSnapshot();
+            Some(result)
+        } else {
+            None
+        };
+        pg_sys::CommitTransactionCommand();
+        Ok(result)
+    }
+}
+
+/// Leaves nothing of what foreign SQL did in the session: what DISCARD ALL does, but for plans, which hold
+/// no data, and LISTEN, which a worker cannot.
+pub fn forget() -> Result<()> {
+    transaction(
+        || true,
+        || {
+            // SAFETY: a transaction without portals of ours; what raises, does so through the boundary.
+            unsafe {
+                pg_sys::PortalHashTableDeleteAll();
+                pg_sys::ResetAllOptions();
+                pg_sys::DropAllPreparedStatements();
+                pg_sys::LockReleaseAll(pg_sys::USER_LOCKMETHOD as _, true);
+                pg_sys::ResetTempTableNamespace();
+                pg_sys::ffi::pg_guard_ffi_boundary(|| ResetSequenceCaches());
+            }
+            Ok(())
+        },
+    )
+    .map(drop)
+}
+
+/// Runs one statement under statement_timeout, which PostgreSQL itself only heeds for clients.
+pub fn timed<T>(statement: impl FnOnce() -> T) -> T {
+    struct Timer;
+    impl Drop for Timer {
+        fn drop(&mut self) {
+            // SAFETY: a timer that every backend has; ending one that does not run does nothing.
+            unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        }
+    }
+    // SAFETY: plain reads, and a timer that every backend has.
+    let _timer = unsafe {
+        (pg_sys::StatementTimeout > 0).then(|| {
+            enable_timeout_after(STATEMENT_TIMEOUT, pg_sys::StatementTimeout);
+            Timer
+        })
+    };
+    statement()
+}
