@@ -346,7 +346,7 @@ fn a_clone_with_data_has_every_row() {
     assert_eq!(world.contents("everything"), before);
     world.assert_same("everything", &name);
     // Refused, it leaves what there is.
-    fails(world.database.connect("admin").query(clone, &[&source, &destination]), "55000");
+    fails(world.database.connect("admin").query(clone, &[&source, &destination]), "23505");
     assert_eq!(world.contents(&name), before);
 }
 

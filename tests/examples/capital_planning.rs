@@ -88,7 +88,7 @@ fn a_tenants_schema_is_named_by_its_id() {
     assert_eq!(name, format!("tenant_{tenant}"));
     assert_eq!(application.schema(tenant), format!("\"{name}\""));
     application.request(tenant, |tx| assert_eq!(count(tx, "scenarios WHERE is_baseline"), 1));
-    fails(operator.query("SELECT create_tenant_schema($1)", &[&tenant]), "55000");
+    fails(operator.query("SELECT create_tenant_schema($1)", &[&tenant]), "23505");
     fails(operator.query("SELECT create_tenant_schema($1)", &[&Uuid::new_v4()]), "P0002");
     fails(
         operator.query("SELECT create_tenant_schema($1, 'no such template')", &[&application.waiting("other")]),
@@ -169,7 +169,7 @@ fn a_clone_has_all_the_data_and_a_life_of_its_own() {
         tx.batch_execute("DELETE FROM sales; SELECT refresh_monthly_sales()").expect("empty it");
     });
     assert_eq!(application.contents(application.works), original);
-    fails(admin.query("SELECT clone_tenant_schema($1, $2)", &[&application.works, &copy]), "55000");
+    fails(admin.query("SELECT clone_tenant_schema($1, $2)", &[&application.works, &copy]), "23505");
     fails(admin.query("SELECT clone_tenant_schema($1, $2)", &[&copy, &Uuid::new_v4()]), "P0002");
     let empty = application.waiting("empty");
     one::<String>(&mut admin, "SELECT clone_tenant_schema($1, $2, with_data => false)", &[&application.works, &empty]);
