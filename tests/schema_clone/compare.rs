@@ -44,12 +44,15 @@ impl Dump {
             return None;
         }
         let mut shown = String::new();
-        let differing = expected.iter().filter(|entry| !found.contains(entry)).map(|entry| ('-', entry));
-        let extra = found.iter().filter(|entry| !expected.contains(entry)).map(|entry| ('+', entry));
-        let mut all: Vec<(char, &String)> = differing.chain(extra).collect();
-        all.sort_by_key(|(sign, entry)| (entry.lines().next().map(str::to_owned), *sign == '+'));
-        for (sign, entry) in all.iter().take(2 * SHOWN) {
-            for line in entry.lines() {
+        let differing = expected.iter().filter(|entry| !found.contains(entry)).map(|entry| ('-', entry, &found));
+        let extra = found.iter().filter(|entry| !expected.contains(entry)).map(|entry| ('+', entry, &expected));
+        let mut all: Vec<(char, &String, &Vec<String>)> = differing.chain(extra).collect();
+        all.sort_by_key(|(sign, entry, _)| (heading(entry), *sign == '+'));
+        for (sign, entry, others) in all.iter().take(2 * SHOWN) {
+            let counterpart = others.iter().find(|other| heading(other) == heading(entry));
+            let is_new = |line: &&str| counterpart.is_none_or(|other| !other.lines().any(|its| its == *line));
+            let _ = writeln!(shown, "{}", heading(entry));
+            for line in entry.lines().skip(1).filter(is_new) {
                 let _ = writeln!(shown, "{sign} {line}");
             }
         }
@@ -81,6 +84,11 @@ impl Display for Dump {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
+}
+
+/// The line that says what an entry of a dump is about.
+fn heading(entry: &str) -> &str {
+    entry.lines().next().unwrap_or_default()
 }
 
 fn without_comment(line: &str) -> &str {
