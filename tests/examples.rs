@@ -1,10 +1,13 @@
 //! The systems in `examples/`, each run whole.
 
+mod capital_planning;
+mod crm;
 mod workspaces;
 
 use harness::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A copy of the examples where the server's user can read it, removed at the end.
@@ -12,6 +15,7 @@ pub struct Examples(PathBuf);
 
 impl Examples {
     pub fn copy() -> Self {
+        create_roles();
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -31,6 +35,15 @@ impl Examples {
         }
         run(psql.args(["-f", script]))
     }
+}
+
+/// Login roles that only examples have. They belong to the cluster, where tests run side by side: made once, each
+/// example finds them.
+fn create_roles() {
+    const CREATE: &str =
+        "CREATE ROLE crm_readonly LOGIN; CREATE ROLE crm_backup LOGIN BYPASSRLS IN ROLE pg_read_all_data";
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| cluster().server().superuser().batch_execute(CREATE).expect("create the examples' roles"));
 }
 
 impl Drop for Examples {

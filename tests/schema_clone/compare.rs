@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Formatter, Write};
 /// How many differences are shown.
 const SHOWN: usize = 12;
 
-/// What `pg_dump --schema-only -n` writes of a schema.
+/// What `pg_dump --schema-only -n` writes of a schema, but for the label that says whose it is.
 pub struct Dump(String);
 
 impl Dump {
@@ -16,7 +16,13 @@ impl Dump {
     pub fn of(database: &Database, schema: &str) -> Dump {
         let pattern = format!("\"{}\"", schema.replace('"', "\"\""));
         let mut pg_dump = database.tool("pg_dump", "postgres");
-        Dump(without_restrict(&run(pg_dump.args(["--schema-only", "--strict-names", "-n", &pattern]))))
+        Dump(without_restrict(&run(pg_dump.args([
+            "--schema-only",
+            "--no-security-labels",
+            "--strict-names",
+            "-n",
+            &pattern,
+        ]))))
     }
 
     /// What the dump of an exact copy would be.
@@ -38,12 +44,15 @@ impl Dump {
             return None;
         }
         let mut shown = String::new();
-        let differing = expected.iter().filter(|entry| !found.contains(entry)).map(|entry| ('-', entry));
-        let extra = found.iter().filter(|entry| !expected.contains(entry)).map(|entry| ('+', entry));
-        let mut all: Vec<(char, &String)> = differing.chain(extra).collect();
-        all.sort_by_key(|(sign, entry)| (entry.lines().next().map(str::to_owned), *sign == '+'));
-        for (sign, entry) in all.iter().take(2 * SHOWN) {
-            for line in entry.lines() {
+        let differing = expected.iter().filter(|entry| !found.contains(entry)).map(|entry| ('-', entry, &found));
+        let extra = found.iter().filter(|entry| !expected.contains(entry)).map(|entry| ('+', entry, &expected));
+        let mut all: Vec<(char, &String, &Vec<String>)> = differing.chain(extra).collect();
+        all.sort_by_key(|(sign, entry, _)| (heading(entry), *sign == '+'));
+        for (sign, entry, others) in all.iter().take(2 * SHOWN) {
+            let counterpart = others.iter().find(|other| heading(other) == heading(entry));
+            let is_new = |line: &&str| counterpart.is_none_or(|other| !other.lines().any(|its| its == *line));
+            let _ = writeln!(shown, "{}", heading(entry));
+            for line in entry.lines().skip(1).filter(is_new) {
                 let _ = writeln!(shown, "{sign} {line}");
             }
         }
@@ -77,6 +86,11 @@ impl Display for Dump {
     }
 }
 
+/// The line that says what an entry of a dump is about.
+fn heading(entry: &str) -> &str {
+    entry.lines().next().unwrap_or_default()
+}
+
 fn without_comment(line: &str) -> &str {
     let end = ["-- either way", "/* either way"].iter().filter_map(|start| line.find(start)).min();
     line[..end.unwrap_or(line.len())].trim_end()
@@ -106,13 +120,10 @@ impl<'a> Renaming<'a> {
         let mut result = String::with_capacity(line.len());
         let mut done = 0;
         for (at, _) in lower.match_indices(self.from) {
-            let (mut start, mut end) = (at, at + self.from.len());
+            let (start, end) = (at, at + self.from.len());
             let is_word = |character: char| character.is_alphanumeric() || character == '_';
             if line[..start].ends_with(is_word) || line[end..].starts_with(is_word) {
                 continue;
-            }
-            if line[..start].ends_with('"') && line[end..].starts_with('"') {
-                (start, end) = (start - 1, end + 1);
             }
             if self.is_reference(line, start, end) {
                 result.push_str(&line[done..start]);
@@ -126,7 +137,10 @@ impl<'a> Renaming<'a> {
 
     /// Whether the name that stands between `start` and `end` is the schema's.
     fn is_reference(&self, line: &str, start: usize, end: usize) -> bool {
-        let (before, after) = (&line[..start], &line[end..]);
+        let (mut before, mut after) = (&line[..start], &line[end..]);
+        if let (Some(outside), Some(behind)) = (before.strip_suffix('"'), after.strip_prefix('"')) {
+            (before, after) = (outside, behind);
+        }
         if before.ends_with('.') {
             return false;
         }
@@ -135,11 +149,7 @@ impl<'a> Renaming<'a> {
         }
         let is_named = ["SCHEMA ", "Schema: "].iter().any(|word| before.ends_with(word));
         let is_heading = before == "-- Name: " && after.starts_with("; Type: SCHEMA;");
-        let is_word = before.ends_with('\'')
-            && after.starts_with('\'')
-            && !after.starts_with("'::")
-            && !line.contains("FOR VALUES");
-        is_named || is_heading || is_word || line.contains("search_path")
+        is_named || is_heading || line.contains("search_path")
     }
 }
 

@@ -24,7 +24,7 @@ FROM tenancy.tenants \gset
 SELECT create_tenant_schema(:'cascade');   -- it has one
 \set ECHO none
 \set ON_ERROR_STOP on
-\set must_be 55000 \ir ../../shared/refused.sql
+\set must_be 23505 \ir ../../shared/refused.sql
 \set ON_ERROR_STOP off
 \set ECHO queries
 SELECT create_tenant_schema(gen_random_uuid());

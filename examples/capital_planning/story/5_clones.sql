@@ -40,7 +40,7 @@ COMMIT;
 SELECT clone_tenant_schema(:'borealis', :'copy');   -- it has a schema
 \set ECHO none
 \set ON_ERROR_STOP on
-\set must_be 55000 \ir ../../shared/refused.sql
+\set must_be 23505 \ir ../../shared/refused.sql
 \echo 'Done with it, the schema goes at once, and nothing of it is left in the registry but the tenant:'
 \echo
 \set ECHO queries
