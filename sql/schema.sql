@@ -46,8 +46,6 @@ COMMENT ON EVENT TRIGGER tenancy_schema_drop IS 'pg_tenancy: the registry forget
 
 COMMENT ON FUNCTION register_template(name, name, text[], text) IS
     'Registers a schema as the template that tenants'' schemas are exact copies of, and closes it to all but its owner''s roles. data_tables are tables whose rows every copy receives; tenant_schema is how copies are named, with {id} and {slug} for the tenant''s. Call it again to change these. Errors: P0002 unknown schema or table; 0A000 something in it cannot be copied, by name; 22023 reserved schema or malformed pattern; 55000 another schema while tenants use the template. Level admin. Example: SELECT register_template(''crm'', ''crm_template'', ''{deal_stages}'', ''tenant_{slug}'');';
-COMMENT ON FUNCTION unregister_template(name) IS
-    'Forgets a template that no tenant uses, with its record of applied migrations; the schema stays. False when there is none. Errors: 55000 tenants use it. Level admin. Example: SELECT unregister_template(''crm'');';
 COMMENT ON FUNCTION create_tenant_schema(uuid, name, name) IS
     'Makes a schema for a tenant that has none, as an exact copy of a template, and returns its name. schema_name overrides the template''s way of naming. Errors: P0002 unknown tenant or template; 23505 the tenant has a schema, or the name is taken; 55000 the tenant is deleted or has rows in protected tables; 0A000 something in the template cannot be copied; 53200 more locks than the server has (max_locks_per_transaction). Level operator. Example: SELECT create_tenant_schema(find_tenant(''acme''), ''crm'');';
 COMMENT ON FUNCTION clone_tenant_schema(uuid, uuid, boolean) IS

@@ -354,11 +354,13 @@ impl Error {
             )
             .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."),
             Self::ForeignSchema(schema) => {
-                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" belongs to another tenant"))
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for schema \"{schema}\""))
+                    .detail("It belongs to another tenant.")
                     .hint("It can be used in a transaction that is bound to its tenant.")
             }
             Self::TemplateSchema(schema) => {
-                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("schema \"{schema}\" is a template of tenants' schemas"))
+                parts(ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied for schema \"{schema}\""))
+                    .detail("It is a template of tenants' schemas.")
                     .hint("Bind a tenant to use its own. The template is for its owner, while no tenant is bound.")
             }
             Self::NoSchema(tenant) => {

@@ -19,6 +19,7 @@ use pgrx::prelude::*;
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "add_migration"),
     (Level::Admin, "remove_migration"),
+    (Level::Admin, "unregister_template"),
     (Level::Admin, "migrate_tenants"),
     (Level::Admin, "rollback_tenants"),
 ];
@@ -39,5 +40,6 @@ pub fn erase(tenant: Uuid) -> Result<()> {
 extension_sql_file!(
     "../../sql/fleet.sql",
     name = "fleet",
-    requires = ["schema", "audit", add_migration, remove_migration, migrate_tenants, rollback_tenants]
+    requires =
+        ["schema", "audit", add_migration, remove_migration, unregister_template, migrate_tenants, rollback_tenants]
 );

@@ -4,6 +4,7 @@ use super::script::Script;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{Mode, Subject};
+use crate::isolation::schema;
 use crate::json::Object;
 use crate::query;
 use crate::sqltype::Name;
@@ -24,6 +25,12 @@ const PUT: &str = "INSERT INTO tenancy.migrations (template, version, position, 
         checksum = excluded.checksum, added_at = excluded.added_at";
 const REMOVE: &str = "DELETE FROM tenancy.migrations WHERE template = $1 AND version = $2";
 const FORGET_FAILURES: &str = "DELETE FROM tenancy.failed_migrations WHERE template = $1 AND version = $2";
+
+const FORGET_TEMPLATE: [&str; 3] = [
+    "DELETE FROM tenancy.migrations WHERE template = $1",
+    "DELETE FROM tenancy.failed_migrations WHERE template = $1",
+    "DELETE FROM tenancy.migration_runs WHERE template = $1",
+];
 
 /// Fails when there is no such template.
 pub fn check_template(template: &Name) -> Result<()> {
@@ -121,4 +128,16 @@ fn remove_migration(template: Option<Name>, version: Option<&str>) -> SqlResult<
         ..Entry::default()
     })?;
     Ok(true)
+}
+
+/// Forgets a template that no tenant uses, with its migrations.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn unregister_template(template: Option<Name>) -> SqlResult<bool> {
+    let template = template.ok_or(Error::Null("template"))?;
+    let existed = schema::unregister_template(&template.0)?;
+    for forget in FORGET_TEMPLATE {
+        query::run(forget, &[template.clone().into()])?;
+    }
+    Ok(existed)
 }

@@ -14,7 +14,7 @@ mod template;
 mod tenant;
 mod version;
 
-pub use template::unnamed as unnamed_template;
+pub use template::{unnamed as unnamed_template, unregister as unregister_template};
 pub use tenant::{create, drop_schema};
 
 use crate::level::Level;
@@ -22,7 +22,6 @@ use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "register_template"),
-    (Level::Admin, "unregister_template"),
     (Level::Operator, "create_tenant_schema"),
     (Level::Admin, "clone_tenant_schema"),
     (Level::Admin, "delete_tenant_schema"),
@@ -48,7 +47,6 @@ extension_sql_file!(
         "tenant",
         "guard",
         register_template,
-        unregister_template,
         create_tenant_schema,
         clone_tenant_schema,
         delete_tenant_schema,

@@ -1,7 +1,7 @@
 //! What the schemas of tenants hold and how they are used; the commands that keep them in shape.
 
 use crate::context::registry;
-use crate::error::{Error, Result, SqlResult};
+use crate::error::{Error, Result};
 use crate::guard;
 use crate::query::{self, ident};
 use crate::role;
@@ -148,7 +148,7 @@ const FORMS: [(&str, &str); 6] = [
 fn maintenance_commands(
     command: default!(Option<&str>, "'VACUUM (ANALYZE)'"),
     tenant: default!(Option<Uuid>, "NULL"),
-) -> SqlResult<SetOfIterator<'static, String>> {
+) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
     let command = command.ok_or(Error::Null("command"))?;
     let Some((_, form)) = FORMS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(command)) else {
         return Err(Error::invalid(

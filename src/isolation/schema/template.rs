@@ -10,6 +10,7 @@ use crate::json::Object;
 use crate::label::{self, PROVIDER};
 use crate::query::{self, ident, literal};
 use crate::sqltype::Name;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// How tenants' schemas are named where nobody says otherwise.
@@ -139,6 +140,13 @@ fn register_template(
     let args = [template.as_str().into(), schema_name.as_str().into(), data_tables.clone().into(), pattern.into()];
     query::run(UPSERT, &args)?;
     holder::refuse_all_unsafe()?;
+    // SAFETY: reads the role's attributes.
+    if unsafe { pg_sys::has_bypassrls_privilege(schema.owner) } {
+        warning!(
+            "the owner of schema {} bypasses row security: what tenants' triggers do while their schemas are migrated, they would do with its rights; prefer an ordinary owner",
+            ident(&schema_name)
+        );
+    }
     let describe = |schema: &str, data_tables: &[String], pattern: &str| {
         let tables = data_tables.iter().map(String::as_str);
         Object::new().text("schema_name", schema).texts("data_tables", tables).text("tenant_schema", pattern).finish()
@@ -163,19 +171,16 @@ fn refuse_in_use(template: &str) -> Result<()> {
     }
 }
 
-/// Forgets a template; its schema stays, as an ordinary one.
-#[pg_extern(security_definer)]
-#[search_path(pg_catalog, pg_temp)]
-fn unregister_template(template: Option<Name>) -> SqlResult<bool> {
-    let Name(template) = template.ok_or(Error::Null("template"))?;
-    Subject::template(&template).lock(Mode::Exclusive);
-    let Some(before) = Template::find(&template)? else { return Ok(false) };
-    refuse_in_use(&template)?;
+/// Forgets a template; its schema stays, as an ordinary one. False when there is none.
+pub fn unregister(template: &str) -> Result<bool> {
+    Subject::template(template).lock(Mode::Exclusive);
+    let Some(before) = Template::find(template)? else { return Ok(false) };
+    refuse_in_use(template)?;
     if Schema::find(&before.schema)?.is_some() {
         query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS NULL", ident(&before.schema)), &[])?;
     }
-    super::version::forget(&template)?;
-    query::run(DELETE, &[template.as_str().into()])?;
-    audit::record(&Entry { action: "template.unregister", target: Some(&template), ..Entry::default() })?;
+    super::version::forget(template)?;
+    query::run(DELETE, &[template.into()])?;
+    audit::record(&Entry { action: "template.unregister", target: Some(template), ..Entry::default() })?;
     Ok(true)
 }

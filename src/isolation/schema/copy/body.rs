@@ -28,15 +28,26 @@ impl Renaming<'_> {
     /// A statement as PostgreSQL has written it out, where names are as they must be: all that is left are strings that become the name of an
     /// object when they are looked at, `('template.numbers'::text)::regclass`.
     pub fn apply_to_late_names(&self, sql: &str) -> String {
+        if LATE.iter().any(|late| sql.contains(late)) {
+            self.apply_to_strings(sql, |rest| LATE.iter().any(|late| rest.starts_with(late)))
+        } else {
+            sql.to_owned()
+        }
+    }
+
+    /// The same for the strings that a function gets, as the arguments of a trigger.
+    pub fn apply_to_arguments(&self, sql: &str) -> String {
+        self.apply_to_strings(sql, |_| true)
+    }
+
+    /// Rewrites the strings of a statement, where what follows them is as wanted.
+    fn apply_to_strings(&self, sql: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut rest = sql;
         let mut result = String::with_capacity(sql.len());
-        if !sql.contains("::text)::reg") {
-            return sql.to_owned();
-        }
         for token in tokens(sql) {
             rest = &rest[token.text.len()..];
-            if token.kind == Kind::Text && rest.starts_with("::text)::reg") {
-                result.push_str(&self.text(token.text));
+            if token.kind == Kind::Text && !token.text.starts_with('$') && wanted(rest) {
+                self.push_string(&mut result, token.text, false);
             } else {
                 result.push_str(token.text);
             }
@@ -88,27 +99,32 @@ impl Renaming<'_> {
     fn push_string(&self, result: &mut String, literal: &str, is_name: bool) {
         let (open, close) = delimiters(literal);
         let inner = &literal[open..literal.len() - close];
-        result.push_str(&literal[..open]);
-        if is_name {
-            let rename = |item: &str| {
-                let name = item.trim();
-                let is_schema = name == self.from
-                    || tokens(name).first().is_some_and(|token| token.text == name && self.is_schema(token));
-                if is_schema { item.replace(name, &crate::query::ident(self.to)) } else { item.to_owned() }
-            };
-            // As PostgreSQL writes a setting out, each name has a string of its own and no other quotes.
-            let renamed = if inner == self.from {
-                self.to.to_owned()
-            } else {
-                inner.split(',').map(rename).collect::<Vec<String>>().join(",")
-            };
-            result.push_str(&renamed);
+        let is_plain = literal.starts_with('\'');
+        let value = if is_plain { inner.replace("''", "'") } else { inner.to_owned() };
+        let renamed = if is_name {
+            self.path(&value)
         } else if literal.starts_with('$') {
-            result.push_str(&self.code(inner));
+            self.code(&value)
         } else {
-            result.push_str(&self.text(inner));
-        }
+            self.text(&value)
+        };
+        result.push_str(&literal[..open]);
+        result.push_str(&if is_plain { renamed.replace('\'', "''") } else { renamed });
         result.push_str(&literal[literal.len() - close..]);
+    }
+
+    /// A string that is a schema's name, or a list of them. As PostgreSQL writes a setting out, each name has a string of its own and no
+    /// other quotes.
+    fn path(&self, value: &str) -> String {
+        if value == self.from {
+            return self.to.to_owned();
+        }
+        let rename = |item: &str| {
+            let name = item.trim();
+            let is_schema = tokens(name).first().is_some_and(|token| token.text == name && self.is_schema(token));
+            if is_schema { item.replace(name, &self.new_name(name.starts_with('"'))) } else { item.to_owned() }
+        };
+        value.split(',').map(rename).collect::<Vec<String>>().join(",")
     }
 
     /// The new name, in quotes where it needs them or the old one had some.
@@ -155,6 +171,9 @@ impl Renaming<'_> {
         tokens(rest).first().and_then(Token::name).is_some_and(|name| self.objects.contains(name.as_str()))
     }
 }
+
+/// What follows a string that is looked up as a name when it runs; the schema may have a type text of its own.
+const LATE: [&str; 3] = ["::text)::reg", "::pg_catalog.text)::reg", "::pg_catalog.text)::pg_catalog.reg"];
 
 /// Functions that take a schema's name as a string.
 const TAKE_NAMES: [&str; 6] =
@@ -236,8 +255,8 @@ impl Token<'_> {
 
 /// The lengths of what a literal opens and closes with: `'`, `E'`, `$tag$`.
 fn delimiters(literal: &str) -> (usize, usize) {
-    if literal.starts_with('$') {
-        let tag = literal[1..].find('$').map_or(1, |end| end + 2);
+    if let Some(rest) = literal.strip_prefix('$') {
+        let tag = rest.find('$').map_or(1, |end| end + 2);
         let closes = literal.len() >= 2 * tag;
         return (tag, if closes { tag } else { 0 });
     }

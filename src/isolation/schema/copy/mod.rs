@@ -53,7 +53,7 @@ impl Schema {
 }
 
 /// What PostgreSQL's deparsing and parsing go by; both sides of the copy use the same.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("quote_all_identifiers", "off"),
     ("extra_float_digits", "3"),
     ("datestyle", "ISO"),
@@ -63,6 +63,9 @@ const SETTINGS: [(&str, &str); 9] = [
     ("transform_null_equals", "off"),
     ("default_tablespace", ""),
     ("default_table_access_method", "heap"),
+    // Parallel workers would not know which schemas the work is on.
+    ("max_parallel_workers_per_gather", "0"),
+    ("max_parallel_maintenance_workers", "0"),
 ];
 
 /// Runs `work` with the schema first in `search_path` and settings that every text is read and written by.
@@ -88,7 +91,7 @@ pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
     unclonable::refuse(source.oid)?;
     read(source, destination, |catalog, planner| {
         let mut plan = planner.plan()?;
-        let mut grants = grants::steps(source.oid, catalog, destination)?;
+        let mut grants = grants::steps(source.oid, catalog, &planner.made_for_others(), destination)?;
         plan.close = grants.schema;
         plan.close.extend(grants::defaults(source.oid, destination)?);
         // A view is filled with what its owner may read.
@@ -106,7 +109,7 @@ pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
     let mut parts = read(schema, name, |catalog, planner| {
         let mut parts = planner.parts()?;
         parts.extend(planner.comments());
-        parts.extend(grants::parts(schema.oid, catalog, name)?);
+        parts.extend(grants::parts(schema.oid, catalog, &planner.made_for_others(), name)?);
         Ok(parts)
     })?;
     parts.extend(foreign);

@@ -68,7 +68,7 @@ impl Rows {
 pub struct Position {
     pub name: String,
     /// The table that draws from it, where one owns it.
-    pub table: Option<Oid>,
+    pub table: Option<String>,
 }
 
 /// What makes a copy.
@@ -308,6 +308,16 @@ impl<'a> Planner<'a> {
             }
         }
         edges
+    }
+
+    /// Children whose makers are not their owners, each with its maker.
+    pub fn made_for_others(&self) -> Vec<(Oid, Oid)> {
+        let relations = self.catalog.relations.iter();
+        relations
+            .map(|relation| (relation.oid, self.maker(relation), relation.owner))
+            .filter(|(_, maker, owner)| maker != owner)
+            .map(|(oid, maker, _)| (oid, maker))
+            .collect()
     }
 
     /// Who makes a relation: for a child the owner of its parent, since only who owns both may join them, and for a sequence the owner of
@@ -912,6 +922,7 @@ impl<'a> Planner<'a> {
 
     fn create_trigger(&self, trigger: &Trigger, table: &Relation, object: &str) -> Result<String> {
         let sql = self.unqualify(&trigger.definition, table, &[" ON "], " ", object)?;
+        let sql = self.renaming.apply_to_arguments(&sql);
         // A constraint trigger may name a second table.
         let from = format!(" FROM {}.", ident(self.source));
         let on = format!(" ON {} FROM {}.", ident(&table.name), ident(self.source));
@@ -1005,18 +1016,12 @@ impl<'a> Planner<'a> {
     }
 
     fn positions(&self) -> Vec<Position> {
+        let table = |sequence: &Relation| {
+            let (table, _) = self.catalog.sequences.get(&sequence.oid)?.owned_by?;
+            self.relations.get(&table).map(|table| table.name.clone())
+        };
         let sequences = self.catalog.relations.iter().filter(|relation| relation.kind == Kind::Sequence);
-        sequences
-            .map(|sequence| Position {
-                name: sequence.name.clone(),
-                table: self
-                    .catalog
-                    .sequences
-                    .get(&sequence.oid)
-                    .and_then(|sequence| sequence.owned_by)
-                    .map(|(table, _)| table),
-            })
-            .collect()
+        sequences.map(|sequence| Position { name: sequence.name.clone(), table: table(sequence) }).collect()
     }
 
     // Comments and labels.

@@ -57,9 +57,10 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
         }
     }
     // Positions are not part of a snapshot: read after it, none is behind the rows.
-    let includes = |position: &&Position| match position.table {
-        Some(table) => wanted.iter().any(|rows| rows.oid == table),
-        None => *data == Data::All,
+    let includes = |position: &&Position| match &position.table {
+        _ if *data == Data::All => true,
+        Some(table) => wanted.iter().any(|rows| rows.is_of(table)),
+        None => false,
     };
     for position in plan.positions.iter().filter(includes) {
         let name = ident(&position.name);
