@@ -1,7 +1,7 @@
 //! Procedures that commit as they go: what a C procedure must do to be one.
 
 use crate::error::{Error, Result};
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::panic::AssertUnwindSafe;
 
 /// A running procedure that may end its transaction.
@@ -64,7 +64,7 @@ impl Drop for Procedure {
     }
 }
 
-/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned.
+/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
     // as PL/pgSQL does for an exception block.
@@ -76,6 +76,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
         let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
             work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
         }))
+        .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
         .catch_others(|error| Err(message(&error)))
         .catch_rust_panic(|error| Err(message(&error)))
         .execute();

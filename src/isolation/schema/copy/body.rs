@@ -71,11 +71,11 @@ impl Renaming<'_> {
                 Kind::Name | Kind::Quoted if self.is_schema(token) => {
                     let dot = following.next().is_some_and(|at| tokens[at].text == ".");
                     let object = following.next().map(|at| &tokens[at]);
-                    let qualifies = dot
-                        && before.is_none_or(|before| before.text != ".")
-                        && object.is_some_and(|object| {
-                            object.name().is_some_and(|name| self.objects.contains(name.as_str()))
-                        });
+                    let is_object = |token: &Token| {
+                        token.text == "%" || token.name().is_some_and(|name| self.objects.contains(name.as_str()))
+                    };
+                    let qualifies =
+                        dot && before.is_none_or(|before| before.text != ".") && object.is_some_and(is_object);
                     if qualifies || in_path && !dot {
                         result.push_str(&self.new_name(token.kind == Kind::Quoted));
                     } else {
@@ -101,9 +101,11 @@ impl Renaming<'_> {
         let inner = &literal[open..literal.len() - close];
         let is_plain = literal.starts_with('\'');
         let value = if is_plain { inner.replace("''", "'") } else { inner.to_owned() };
-        let renamed = if is_name {
-            self.path(&value)
-        } else if literal.starts_with('$') {
+        let path = self.path(&value);
+        let renamed = if is_name && path != value {
+            path
+        } else if is_plain || literal.starts_with('$') {
+            // Often SQL itself, with strings of its own.
             self.code(&value)
         } else {
             self.text(&value)

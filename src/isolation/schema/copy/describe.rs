@@ -1,7 +1,8 @@
 //! What a schema consists of, object by object, in texts that can be compared with those of another schema.
 
 use super::catalog::{Kind, Relation};
-use super::plan::{Planner, Step, named, routine, storage};
+use super::objects::{create_materialized_view, create_view, routine, storage};
+use super::plan::{Planner, Step, named};
 use crate::error::Result;
 use crate::query::ident;
 use crate::relation::role_name;
@@ -43,9 +44,9 @@ impl Planner<'_> {
                     let mut steps = Vec::new();
                     self.amend(relation, false, &mut steps);
                     let definition = if relation.kind == Kind::View {
-                        super::plan::create_view(relation)
+                        create_view(relation)
                     } else {
-                        super::plan::create_materialized_view(relation)
+                        create_materialized_view(relation)
                     };
                     push("view", name, [definition, join(&steps), owned(relation.owner)].concat());
                 }

@@ -102,6 +102,13 @@ fn read(schema: Oid, catalog: &Catalog, makers: &[Object]) -> Result<Vec<Acl>> {
 }
 
 impl Acl {
+    /// Whether what the base has of the target and what is granted to it then are in the target's order.
+    fn keeps_order(&self) -> bool {
+        let kept = self.base.iter().filter(|entry| self.target.contains(entry));
+        let others = self.target.iter().filter(|entry| !self.base.contains(entry));
+        grantees(kept.chain(others)) == grantees(self.target.iter())
+    }
+
     /// What makes the target of the base.
     fn changes(&self, column: Option<&str>) -> Vec<Change> {
         let privileges = |entries: &[&Entry]| {
@@ -117,13 +124,15 @@ impl Acl {
             privileges.join(", ")
         };
         let mut changes = Vec::new();
-        let extra: Vec<&Entry> = self.base.iter().filter(|entry| !self.target.contains(entry)).collect();
+        let keeps_order = self.keeps_order();
+        let stays = |entry: &Entry| keeps_order && self.base.contains(entry) && self.target.contains(entry);
+        let extra: Vec<&Entry> = self.base.iter().filter(|entry| !stays(entry)).collect();
         for entries in extra.chunk_by(|one, other| one.grantee == other.grantee) {
             let Some(first) = entries.first() else { continue };
             let before = format!("REVOKE {} ON ", privileges(entries));
             changes.push(Change { actor: Actor::Product, before, after: format!(" FROM {}", first.grantee) });
         }
-        let missing: Vec<&Entry> = self.target.iter().filter(|entry| !self.base.contains(entry)).collect();
+        let missing: Vec<&Entry> = self.target.iter().filter(|entry| !stays(entry)).collect();
         let together = |one: &&Entry, other: &&Entry| {
             (one.grantor, &one.grantee, one.grantable) == (other.grantor, &other.grantee, other.grantable)
         };
@@ -140,6 +149,18 @@ impl Acl {
         }
         changes
     }
+}
+
+/// Who is granted something by whom, in the order of an ACL.
+fn grantees<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<(Oid, &'a str)> {
+    let mut grantees = Vec::new();
+    for entry in entries {
+        let grantee = (entry.grantor, entry.grantee.as_str());
+        if !grantees.contains(&grantee) {
+            grantees.push(grantee);
+        }
+    }
+    grantees
 }
 
 /// What gives the copy the privileges of the original.

@@ -1,16 +1,20 @@
 //! An exact copy of a schema: everything that `pg_dump` would write of it, under another name.
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
-//! of it, by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
+//! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
 //! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. The statements run as the owners of what they make, so that users' code never has other rights.
 
 mod body;
 mod catalog;
+mod constraints;
 mod describe;
 mod grants;
+mod notes;
+mod objects;
 mod order;
 mod plan;
 mod rows;
+mod tables;
 mod unclonable;
 
 pub use catalog::Catalog;

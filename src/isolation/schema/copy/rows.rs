@@ -52,7 +52,7 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
     }
     {
         let moment = Moment::now();
-        for table in wanted.iter().filter(|table| !table.columns.is_empty()) {
+        for table in &wanted {
             copy_table(source, destination, table, &moment)?;
         }
     }
@@ -97,7 +97,10 @@ fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) ->
         query::statement(&format!("GRANT SELECT ON {window} TO {role}"), &[])?;
         window.clone()
     };
-    let sql = format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {from}");
+    let sql = match columns.as_str() {
+        "" => format!("INSERT INTO {copy} SELECT FROM {from}"),
+        columns => format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {from}"),
+    };
     role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
     if !may_read {
         query::statement(&format!("DROP VIEW {window}"), &[])?;
