@@ -14,6 +14,7 @@ mod label;
 mod level;
 mod namespace;
 mod one_row;
+mod own_ddl;
 mod procedure;
 mod query;
 mod raw;

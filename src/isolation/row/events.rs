@@ -8,6 +8,7 @@ use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
 use crate::label::PROVIDER;
+use crate::own_ddl;
 use crate::query;
 use crate::raw;
 use pgrx::pg_sys;
@@ -101,7 +102,7 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_ddl_command_end() -> SqlResult<()> {
-    if protect::is_protecting() {
+    if own_ddl::is_running() {
         return Ok(());
     }
     for table in query::rows(LABELLED, &[], |row| row.must::<String>(1))? {

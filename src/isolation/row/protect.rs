@@ -6,11 +6,11 @@
 use super::inspect::{self, Column, Table, TenantType};
 use super::{advice, matview, policy};
 use crate::audit::{self, Entry};
-use crate::backend::BackendStatic;
 use crate::context::registry;
 use crate::error::{Error, Result, SqlResult};
 use crate::holder;
 use crate::json::Object;
+use crate::own_ddl;
 use crate::query::{self, ident};
 use crate::role;
 use crate::sqltype::{Name, RegClass};
@@ -135,24 +135,7 @@ pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
     for table in tables.iter().filter(|table| !table.partitioned) {
         validate_rows(table, &protection.column)?;
     }
-    PROTECTING.set(true);
-    let _reset = ResetOnDrop;
-    tables.iter().try_for_each(|table| protect_one(table, protection))
-}
-
-/// Whether the DDL that an event trigger sees is our own.
-pub fn is_protecting() -> bool {
-    PROTECTING.get()
-}
-
-static PROTECTING: BackendStatic<bool> = BackendStatic::new(false);
-
-struct ResetOnDrop;
-
-impl Drop for ResetOnDrop {
-    fn drop(&mut self) {
-        PROTECTING.set(false);
-    }
+    own_ddl::run(|| tables.iter().try_for_each(|table| protect_one(table, protection)))
 }
 
 fn protect_one(table: &Table, protection: &Protection) -> Result<()> {

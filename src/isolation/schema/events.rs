@@ -2,6 +2,7 @@
 //! stays the tenant's, and one that is restored becomes it again.
 
 use crate::error::SqlResult;
+use crate::own_ddl;
 use crate::query;
 use pgrx::prelude::*;
 
@@ -24,7 +25,7 @@ const DROP: &str =
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_schema_change() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_schema_change() -> SqlResult<()> {
-    if !super::copy::is_copying() {
+    if !own_ddl::is_running() {
         query::run(RENAME_TENANTS, &[])?;
         query::run(RENAME_TEMPLATES, &[])?;
     }

@@ -136,8 +136,9 @@ const AGGREGATES: &str = "SELECT p.oid, pg_catalog.format('%I(%s) (%s)', p.prona
     WHERE a.aggfnoid = ANY ($1)";
 
 const TRIGGERS: &str = "SELECT t.oid, t.tgrelid, t.tgname::pg_catalog.text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::pg_catalog.text, t.tgparentid <> 0
-    FROM pg_catalog.pg_trigger t LEFT JOIN pg_catalog.pg_trigger u ON u.oid = t.tgparentid
-    WHERE t.tgrelid = ANY ($1) AND (NOT t.tgisinternal AND t.tgparentid = 0 OR t.tgenabled <> u.tgenabled)
+    FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid = ANY ($1) AND (NOT t.tgisinternal AND t.tgparentid = 0
+        OR t.tgparentid <> 0 AND t.tgenabled <> (SELECT u.tgenabled FROM pg_catalog.pg_trigger u WHERE u.oid = t.tgparentid))
     ORDER BY t.tgparentid <> 0, t.tgrelid, t.tgname";
 
 const RULES: &str = "SELECT r.oid, r.ev_class, r.rulename::pg_catalog.text, pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled::pg_catalog.text
@@ -160,21 +161,22 @@ const STATISTICS: &str = "SELECT s.oid, s.stxname::pg_catalog.text, s.stxowner, 
 
 const PARENTS: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = ANY ($1) ORDER BY i.inhrelid, i.inhseqno";
 
+/// OFFSET 0 keeps PostgreSQL to looking each object up, here and below: what other schemas have must not cost time.
 const DEPENDENCIES: &str = "SELECT d.classid, d.objid, d.refclassid, d.refobjid, d.refobjsubid
     FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) o (class, object)
-    JOIN pg_catalog.pg_depend d ON d.classid = o.class AND d.objid = o.object
+    CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_depend WHERE classid = o.class AND objid = o.object OFFSET 0) d
     WHERE d.refclassid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
                            'pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_constraint'::pg_catalog.regclass) AND d.refobjid >= 16384";
 
 const COMMENTS: &str = "SELECT d.classoid, d.objoid, d.objsubid, d.description
     FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) o (class, object)
-    JOIN pg_catalog.pg_description d ON d.objoid = o.object AND d.classoid = o.class
+    CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_description WHERE objoid = o.object AND classoid = o.class OFFSET 0) d
     ORDER BY d.classoid, d.objoid, d.objsubid";
 
 const LABELS: &str =
     "SELECT s.classoid, s.objoid, s.objsubid, pg_catalog.quote_ident(s.provider), pg_catalog.quote_literal(s.label)
     FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.oid[])) o (class, object)
-    JOIN pg_catalog.pg_seclabel s ON s.objoid = o.object AND s.classoid = o.class
+    CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_seclabel WHERE objoid = o.object AND classoid = o.class OFFSET 0) s
     WHERE s.provider <> 'pg_tenancy'
     ORDER BY s.classoid, s.objoid, s.objsubid";
 

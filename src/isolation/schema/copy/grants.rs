@@ -22,9 +22,8 @@ const ENTRIES: &str = "WITH objects (class, object, sub, owner, acl, kind, defau
         SELECT * FROM ROWS FROM (pg_catalog.unnest($5::pg_catalog.oid[]), pg_catalog.unnest($6::pg_catalog.oid[])) m
     ), wanted AS (
         SELECT o.*, pg_catalog.acldefault(o.kind, o.owner) AS plain,
-               (SELECT d.defaclacl FROM pg_catalog.pg_default_acl d
-                WHERE d.defaclrole = coalesce((SELECT m.maker FROM makers m WHERE m.object = o.object), o.owner) AND d.defaclnamespace = 0 AND d.defaclobjtype = o.default_kind) AS preset
-        FROM objects o
+               (SELECT d.defaclacl FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = coalesce(m.maker, o.owner) AND d.defaclnamespace = 0 AND d.defaclobjtype = o.default_kind) AS preset
+        FROM objects o LEFT JOIN makers m ON m.object = o.object
     )
     SELECT w.class, w.object, w.sub, w.owner, e.base, a.grantor,
            CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,

@@ -22,10 +22,10 @@ pub use describe::Part;
 pub use plan::{Plan, Planner, Step};
 pub use rows::Data;
 
-use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::label::PROVIDER;
+use crate::own_ddl;
 use crate::query::{self, ident, literal};
 use crate::raw;
 use crate::relation;
@@ -72,6 +72,15 @@ const SETTINGS: [(&str, &str); 11] = [
     ("max_parallel_maintenance_workers", "0"),
 ];
 
+/// How the catalogs are read: whatever PostgreSQL believes of their size, by index, since a schema is a small part of them.
+const LOOK_UP: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// Runs `work` with the schema first in `search_path` and settings that every text is read and written by.
 fn in_schema<T>(schema: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let path = format!("{}, pg_catalog, pg_temp", ident(schema));
@@ -86,7 +95,8 @@ fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Plan
         work(&catalog, &Planner::new(&catalog, &source.name, destination, &names))
     };
     guard::schema::while_working_on(&[source.oid], || {
-        role::as_owner(source.owner, || in_schema(&source.name, || query::as_of_now(read)))
+        let look_up = || role::with_settings(LOOK_UP, || query::as_of_now(read));
+        role::as_owner(source.owner, || in_schema(&source.name, look_up))
     })
 }
 
@@ -133,22 +143,21 @@ fn names(catalog: &Catalog) -> HashSet<&str> {
 
 /// Copies `source` to a new schema of this name, labelled as given.
 pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
-    COPYING.set(true);
-    let _reset = ResetOnDrop;
     let plan = plan(source, destination)?;
     refuse_too_many_locks(source, plan.locks)?;
-    let new = create(source, destination, label)?;
-    let guests = guests(source, &plan);
-    lend(destination, &guests, "GRANT", "TO")?;
-    guard::schema::while_working_on(&[source.oid, new], || {
-        in_schema(destination, || {
+    own_ddl::run(|| {
+        let new = create(source, destination, label)?;
+        let guests = guests(source, &plan);
+        lend(destination, &guests, "GRANT", "TO")?;
+        let make = || {
             run(&plan.define)?;
             rows::copy(&source.name, destination, &plan, data)?;
             run(&plan.complete)?;
             run(&plan.finish)?;
             lend(destination, &guests, "REVOKE", "FROM")?;
             run(&plan.close)
-        })
+        };
+        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))
     })
 }
 
@@ -189,21 +198,6 @@ fn run(steps: &[Step]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-static COPYING: BackendStatic<bool> = BackendStatic::new(false);
-
-struct ResetOnDrop;
-
-impl Drop for ResetOnDrop {
-    fn drop(&mut self) {
-        COPYING.set(false);
-    }
-}
-
-/// Whether the DDL that an event trigger sees is that of a copy, which has nothing that it looks for.
-pub fn is_copying() -> bool {
-    COPYING.get()
 }
 
 /// Fails when the server could not hold the locks of what is made, whatever else it does.
