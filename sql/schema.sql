@@ -55,7 +55,7 @@ COMMENT ON FUNCTION delete_tenant_schema(uuid) IS
 COMMENT ON FUNCTION tenant_statistics(boolean) IS
     'Every table in the schemas of tenants: rows as PostgreSQL estimates them or, where exact, counted; rows to be vacuumed; bytes of the table and of its indexes; scans of either kind since statistics were reset; indexes without a scan that are not unique; when it was vacuumed and analyzed last. Level monitor. Example: SELECT slug, sum(row_count), pg_size_pretty(sum(table_bytes + index_bytes)) FROM tenant_statistics() GROUP BY slug;';
 COMMENT ON FUNCTION maintenance_commands(text, uuid) IS
-    'A command for each table in the schemas of tenants, or of one: VACUUM, VACUUM (ANALYZE), VACUUM (FREEZE), ANALYZE, REINDEX or REINDEX CONCURRENTLY. Run them by psql''s \gexec, as a role that may. Errors: 22023 another command; P0002 unknown tenant. Level monitor. Example: SELECT maintenance_commands(''ANALYZE'', find_tenant(''acme''));';
+    'A command for each table in the schemas of tenants, or of one: VACUUM, VACUUM (ANALYZE), VACUUM (FREEZE), ANALYZE, REINDEX or REINDEX CONCURRENTLY. Run them by psql''s \gexec, as a role that may. Errors: 22023 another command; P0002 unknown tenant. Level monitor. Example: SELECT maintenance_commands(''ANALYZE'');';
 COMMENT ON FUNCTION tenancy.differences(uuid) IS
     'Where the schema of a tenant (NULL: of each) is not what its template is, as tenancy.schema_drift shows it. Level operator. Example: SELECT kind, object, difference FROM tenancy.differences(find_tenant(''acme''));';
 COMMENT ON FUNCTION allow_schema_drift(uuid, text, text) IS

@@ -58,6 +58,7 @@ pub fn as_owner_of_all_rows<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> 
         owner,
         pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_NOFORCE_RLS,
     );
+    let _settings = Settings::keep();
     work()
 }
 

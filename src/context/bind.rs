@@ -114,6 +114,16 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Runs `work`, which may run users' code, bound to the tenant whose schema it makes, then restores what was bound.
+pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
+    let (before, grants) = (state::bound(), state::grants());
+    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    setting::set(Some((&context, &Grants::default())));
+    let result = work();
+    setting::set(before.as_ref().map(|before| (before, &grants)));
+    result
+}
+
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
     let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };

@@ -5,12 +5,14 @@
 -- How the schema's name in a text (a function's body, a string literal in an expression) is to be read:
 --
 --   * followed by a dot and the name of an object of the schema it is a reference: a clone has its own name there, quoted or not as it
---     was, also in dynamic SQL and in literals; so it is before the placeholder of a format(), and in a search_path;
---   * anything else is a column, an alias, a value or a word and stays, also as a literal of its own ('everything'). What would look
---     like a reference is called "kept_..." here;
+--     was, also in dynamic SQL and in literals; so it is before the placeholder of a format(), in a search_path, and as a literal of its
+--     own that is given to format(), cast to regnamespace or compared with a schema's name;
+--   * anything else is a column, an alias, a value or a word and stays, also as any other literal of its own ('everything'). What would
+--     look like a reference is called "kept_..." here;
 --   * in comments of a body, which here all say "either way", it may be read as one likes.
 
-CREATE SCHEMA everything AUTHORIZATION template_owner;
+-- Owned by a superuser, who alone can hold what takes one to make (functions in C, LEAKPROOF) and give it to other roles.
+CREATE SCHEMA everything;
 COMMENT ON SCHEMA everything IS 'Every feature; it''s "quoted", ünïcödé and has
 two lines.';
 
@@ -451,7 +453,9 @@ BEGIN
     PERFORM everything."DESC" FROM everything."Mixed ""Case"".Table's" AS everything ORDER BY everything."DESC";
     EXECUTE 'SELECT count(*) FROM everything.columns WHERE word = ''everything else''';
     EXECUTE 'SELECT ' || quote_literal('everything') || ', everything.is_code(''everything.is_code'') FROM everything."Mixed ""Case"".Table''s"';
-    EXECUTE format('SELECT %L, everything.%I(%L)', 'everything', 'is_code', 'X');
+    EXECUTE format('SELECT %L, everything.%I(%L)', 'everything else', 'is_code', 'X');
+    EXECUTE format('SELECT count(*) FROM %I.%I', 'everything', 'columns') INTO number_of;
+    PERFORM oid, 'everything'::regnamespace FROM pg_namespace WHERE nspname = 'everything';
     EXECUTE format('SELECT count(*) FROM everything.%I', 'columns') INTO number_of;
     EXECUTE format('SELECT everything.kept_1, %L FROM everything.everything AS everything', 'all of everything');
     EXECUTE $dynamic$ SELECT "everything"."is_code"('X'), $$everything.columns$$::regclass, '"everything"."columns"'::regclass $dynamic$;

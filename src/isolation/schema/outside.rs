@@ -3,6 +3,7 @@
 use super::copy::Schema;
 use crate::error::{Error, Result};
 use crate::query;
+use pgrx::pg_sys;
 
 /// How many objects an error names.
 const SHOWN: usize = 5;
@@ -31,6 +32,19 @@ const DEPENDENTS: &str = "WITH members AS MATERIALIZED (
     WHERE coalesce(con.connamespace, c.relnamespace, p.pronamespace, t.typnamespace, x.stxnamespace, 0) <> $1
       AND NOT (d.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass)
     ORDER BY 1";
+
+const RELATIONS: &str = "SELECT d.objid FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    ORDER BY d.objid";
+
+/// Takes the relations for their removal, so that nothing can come to depend on them any more; waits for those who use them.
+pub fn lock(schema: &Schema) -> Result<()> {
+    for relation in query::current_rows(RELATIONS, &[schema.oid.into()], |row| row.must::<pg_sys::Oid>(1))? {
+        // SAFETY: any oid may be locked; the transaction's end releases it.
+        unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as _) };
+    }
+    Ok(())
+}
 
 /// Fails when something outside the schema depends on something inside.
 pub fn refuse_dependents(schema: &Schema) -> Result<()> {

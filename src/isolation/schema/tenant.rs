@@ -4,7 +4,7 @@ use super::copy::{self, Data, Schema};
 use super::template::Template;
 use super::{drift, name, outside, version};
 use crate::audit::{self, Entry};
-use crate::context::registry::Status;
+use crate::context::{self, registry::Status};
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
 use crate::guard::lock::{self, Mode, Subject};
@@ -61,7 +61,7 @@ fn refuse_rows(tenant: Uuid) -> Result<()> {
     match erase::table_with_rows(tenant)? {
         Some(table) => Err(Error::State(
             format!("tenant \"{tenant}\" has rows in protected table {table}"),
-            "CALL move_tenant(..., 'schema') takes them along.",
+            "Make another tenant with a schema, copy the rows into that as a role that bypasses row security, and delete this one.",
         )),
         None => Ok(()),
     }
@@ -81,7 +81,8 @@ fn make(
     if Schema::find(&schema)?.is_some() {
         return Err(Error::Duplicate("schema", schema));
     }
-    copy::copy(source, &schema, &format!("{}{tenant}", label::TENANT), data)?;
+    let label = format!("{}{tenant}", label::TENANT);
+    context::while_making_schema(tenant, || copy::copy(source, &schema, &label, data))?;
     query::run(ATTACH, &[tenant.into(), schema.as_str().into(), template.into()])?;
     audit::record(&Entry {
         action,
@@ -212,6 +213,7 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
     let row = Row::lock(tenant)?;
     let Some(schema) = row.schema else { return Ok(false) };
     if let Some(found) = query::as_of_now(|| Schema::find(&schema))? {
+        outside::lock(&found)?;
         outside::refuse_dependents(&found)?;
         // What goes with the schema is what was to go.
         let drop = || query::statement(&format!("DROP SCHEMA {} CASCADE", ident(&schema)), &[]);

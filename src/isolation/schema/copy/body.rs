@@ -19,7 +19,9 @@ pub struct Renaming<'a> {
 impl Renaming<'_> {
     /// The body with its schema's name replaced. `is_sql` says whether quotes and comments are those of SQL and PL/pgSQL.
     pub fn apply(&self, body: &str, is_sql: bool) -> String {
-        if !body.to_lowercase().contains(&self.from.to_lowercase()) {
+        // Quotes in a name are doubled in a text.
+        let has_quotes = self.from.contains(['\'', '"']);
+        if !has_quotes && !body.to_lowercase().contains(&self.from.to_lowercase()) {
             return body.to_owned();
         }
         if is_sql { self.code(body) } else { self.text(body) }

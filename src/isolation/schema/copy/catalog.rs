@@ -97,8 +97,13 @@ const TYPES: &str = "SELECT t.oid, t.typname::pg_catalog.text, t.typtype::pg_cat
 
 const FUNCTIONS: &str = "SELECT p.oid, p.proname::pg_catalog.text, p.prokind::pg_catalog.text, p.proowner,
         CASE WHEN p.prokind <> 'a' THEN pg_catalog.pg_get_functiondef(p.oid) END, pg_catalog.pg_get_function_identity_arguments(p.oid),
-        p.prosrc, p.prosqlbody IS NOT NULL, l.lanname::pg_catalog.text, l.lanpltrusted, pg_catalog.oidvectortypes(p.proargtypes)
+        p.prosrc, p.prosqlbody IS NOT NULL, l.lanname::pg_catalog.text,
+        NOT o.rolsuper AND (p.proleakproof OR NOT l.lanpltrusted AND p.prokind <> 'a'
+            OR EXISTS (SELECT FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid
+                AND 'pg_catalog.internal'::pg_catalog.regtype IN (a.aggtranstype, a.aggmtranstype))),
+        pg_catalog.oidvectortypes(p.proargtypes)
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    JOIN pg_catalog.pg_roles o ON o.oid = p.proowner
     WHERE p.oid = ANY ($1) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
         WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'i')";
 
@@ -321,7 +326,8 @@ pub struct Function {
     pub source: String,
     pub parsed: bool,
     pub language: String,
-    pub trusted: bool,
+    /// Whether it takes a superuser to make it, and its owner is none.
+    pub is_beyond_owner: bool,
     /// The input types, by which a function is found.
     pub types: String,
 }
@@ -641,7 +647,7 @@ fn read_functions(oids: &[Oid]) -> Result<Vec<Function>> {
             source: row.must(7)?,
             parsed: row.must(8)?,
             language: row.must(9)?,
-            trusted: row.must(10)?,
+            is_beyond_owner: row.must(10)?,
             types: row.must(11)?,
         })
     })?;

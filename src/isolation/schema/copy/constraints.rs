@@ -1,7 +1,7 @@
 //! Checks that come after the rows, and foreign keys.
 
 use super::catalog::Constraint;
-use super::plan::{Actor, Planner, Step, named};
+use super::plan::{Planner, Step, named};
 use crate::query::ident;
 use crate::relation::role_name;
 use pgrx::pg_sys::Oid;
@@ -50,11 +50,7 @@ impl Planner<'_> {
             .iter()
             .filter(|constraint| self.is_late_check(constraint) && self.is_own(constraint));
         late.map(|constraint| {
-            Step::new(
-                Actor::Owner(self.owner_of(constraint)),
-                self.add_constraint(constraint),
-                named("constraint", &constraint.name),
-            )
+            Step::new(self.owner_of(constraint), self.add_constraint(constraint), named("constraint", &constraint.name))
         })
         .collect()
     }
@@ -75,14 +71,10 @@ impl Planner<'_> {
                 let (name, role) = (ident(&referred.name), role_name(maker));
                 let lend = |verb: &str, preposition: &str| {
                     let sql = format!("{verb} REFERENCES ON TABLE {name} {preposition} {role}");
-                    Step::new(Actor::Product, sql, object.clone())
+                    Step::new(self.maker(referred), sql, object.clone())
                 };
                 let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                steps.extend([
-                    lend("GRANT", "TO"),
-                    Step::new(Actor::Owner(maker), sql, object.clone()),
-                    lend("REVOKE", "FROM"),
-                ]);
+                steps.extend([lend("GRANT", "TO"), Step::new(maker, sql, object.clone()), lend("REVOKE", "FROM")]);
                 last = None;
                 continue;
             }
@@ -93,7 +85,7 @@ impl Planner<'_> {
                 }
                 _ => {
                     let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                    steps.push(Step::new(Actor::Owner(maker), sql, object));
+                    steps.push(Step::new(maker, sql, object));
                 }
             }
             last = Some(table.oid);

@@ -2,7 +2,7 @@
 
 use super::catalog::{Catalog, Kind, Object, class};
 use super::describe::Part;
-use super::plan::{Actor, Step};
+use super::plan::Step;
 use crate::error::Result;
 use crate::query::{self, ident};
 use pgrx::pg_sys::Oid;
@@ -37,7 +37,7 @@ const ENTRIES: &str = "WITH objects (class, object, sub, owner, acl, kind, defau
 const DEFAULTS: &str = "SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(d.defaclrole)),
         CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE 'TYPES' END,
         CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,
-        pg_catalog.string_agg(a.privilege_type, ', ' ORDER BY a.place), a.is_grantable
+        pg_catalog.string_agg(a.privilege_type, ', ' ORDER BY a.place), a.is_grantable, d.defaclrole
     FROM pg_catalog.pg_default_acl d
     CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) WITH ORDINALITY a (grantor, grantee, privilege_type, is_grantable, place)
     WHERE d.defaclnamespace = $1
@@ -64,7 +64,7 @@ struct Acl {
 /// GRANT or REVOKE, less the object: what comes before its name and after.
 #[derive(Clone, PartialEq, Eq)]
 struct Change {
-    actor: Actor,
+    role: Oid,
     before: String,
     after: String,
 }
@@ -129,7 +129,7 @@ impl Acl {
         for entries in extra.chunk_by(|one, other| one.grantee == other.grantee) {
             let Some(first) = entries.first() else { continue };
             let before = format!("REVOKE {} ON ", privileges(entries));
-            changes.push(Change { actor: Actor::Product, before, after: format!(" FROM {}", first.grantee) });
+            changes.push(Change { role: self.owner, before, after: format!(" FROM {}", first.grantee) });
         }
         let missing: Vec<&Entry> = self.target.iter().filter(|entry| !stays(entry)).collect();
         let together = |one: &&Entry, other: &&Entry| {
@@ -137,11 +137,9 @@ impl Acl {
         };
         for entries in missing.chunk_by(together) {
             let Some(first) = entries.first() else { continue };
-            // What the owner or a superuser grants is the owner's grant; another's is theirs.
-            let actor = if first.grantor == self.owner { Actor::Product } else { Actor::Owner(first.grantor) };
             let option = if first.grantable { " WITH GRANT OPTION" } else { "" };
             changes.push(Change {
-                actor,
+                role: first.grantor,
                 before: format!("GRANT {} ON ", privileges(entries)),
                 after: format!(" TO {}{option}", first.grantee),
             });
@@ -218,10 +216,12 @@ pub fn steps(schema: Oid, catalog: &Catalog, makers: &[Object], destination: &st
     let mut grants = Grants { objects: Vec::new(), schema: Vec::new() };
     for (kind, changes, names) in groups {
         let steps = if kind == SCHEMA { &mut grants.schema } else { &mut grants.objects };
-        let names = names.join(", ");
-        for Change { actor, before, after } in changes {
+        // By its whole name, or hostile code that drops the copy's object could make this one of PostgreSQL's.
+        let qualify = |name: String| if kind == SCHEMA { name } else { format!("{}.{name}", ident(destination)) };
+        let names = names.into_iter().map(qualify).collect::<Vec<String>>().join(", ");
+        for Change { role, before, after } in changes {
             let sql = format!("{before}{kind} {names}{after}");
-            steps.push(Step::new(actor, sql, format!("privileges of {names}")));
+            steps.push(Step::new(role, sql, format!("privileges of {names}")));
         }
     }
     Ok(grants)
@@ -256,7 +256,7 @@ pub fn defaults(schema: Oid, destination: &str) -> Result<Vec<Step>> {
         let option = if row.must::<bool>(5)? { " WITH GRANT OPTION" } else { "" };
         let schema = ident(destination);
         Ok(Step::new(
-            Actor::Product,
+            row.must(6)?,
             format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {role} IN SCHEMA {schema} GRANT {privileges} ON {objects} TO {grantee}{option}"
             ),

@@ -2,7 +2,8 @@
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
 //! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
-//! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. The statements run as the owners of what they make, so that users' code never has other rights.
+//! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. Each statement runs as the owner of what it makes, so that
+//! users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
 
 mod body;
 mod catalog;
@@ -31,7 +32,6 @@ use crate::raw;
 use crate::relation;
 use crate::role;
 use pgrx::pg_sys::{self, Oid};
-use plan::Actor;
 use std::collections::{BTreeSet, HashSet};
 
 const FIND: &str = "SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = $1";
@@ -92,7 +92,7 @@ fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Plan
     let read = || {
         let catalog = Catalog::read(source.oid)?;
         let names = names(&catalog);
-        work(&catalog, &Planner::new(&catalog, &source.name, destination, &names))
+        work(&catalog, &Planner::new(&catalog, source, destination, &names))
     };
     guard::schema::while_working_on(&[source.oid], || {
         let look_up = || role::with_settings(LOOK_UP, || query::as_of_now(read));
@@ -106,8 +106,8 @@ pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
     read(source, destination, |catalog, planner| {
         let mut plan = planner.plan()?;
         let mut grants = grants::steps(source.oid, catalog, &planner.made_for_others(), destination)?;
-        plan.close = grants.schema;
-        plan.close.extend(grants::defaults(source.oid, destination)?);
+        plan.close = grants::defaults(source.oid, destination)?;
+        plan.leave = grants.schema;
         // A view is filled with what its owner may read.
         grants.objects.append(&mut plan.finish);
         plan.finish = grants.objects;
@@ -148,16 +148,23 @@ pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Res
     own_ddl::run(|| {
         let new = create(source, destination, label)?;
         let guests = guests(source, &plan);
-        lend(destination, &guests, "GRANT", "TO")?;
+        let lend = |verb, preposition| lend(source.owner, destination, &guests, verb, preposition);
         let make = || {
+            lend("GRANT", "TO")?;
             run(&plan.define)?;
             rows::copy(&source.name, destination, &plan, data)?;
             run(&plan.complete)?;
             run(&plan.finish)?;
-            lend(destination, &guests, "REVOKE", "FROM")?;
-            run(&plan.close)
+            run(&plan.close)?;
+            lend("REVOKE", "FROM")?;
+            run(&plan.leave)
         };
-        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))
+        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))?;
+        // The owner's code has run, and could have put another schema in its place.
+        match query::as_of_now(|| Schema::find(destination))? {
+            Some(found) if found.oid == new => Ok(()),
+            _ => Err(Error::State(format!("schema \"{destination}\" was replaced while it was made"), "")),
+        }
     })
 }
 
@@ -175,29 +182,21 @@ fn guests(source: &Schema, plan: &Plan) -> BTreeSet<u32> {
     plan.actors().filter(|role| *role != source.owner).map(|role| role.to_u32()).collect()
 }
 
-fn lend(destination: &str, guests: &BTreeSet<u32>, verb: &str, preposition: &str) -> Result<()> {
+fn lend(owner: Oid, destination: &str, guests: &BTreeSet<u32>, verb: &str, preposition: &str) -> Result<()> {
     for guest in guests {
         let role = relation::role_name(Oid::from_u32(*guest));
-        query::statement(&format!("{verb} CREATE, USAGE ON SCHEMA {} {preposition} {role}", ident(destination)), &[])?;
+        let sql = format!("{verb} CREATE, USAGE ON SCHEMA {} {preposition} {role}", ident(destination));
+        role::as_owner(owner, || query::statement(&sql, &[]))?;
     }
     Ok(())
 }
 
-/// Runs the statements, those in a row with the same actor under one change of role.
+/// Runs the statements, each as its role, with whose settings it ends.
 fn run(steps: &[Step]) -> Result<()> {
-    let all = |steps: &[Step]| {
-        steps.iter().try_for_each(|step| {
-            pgrx::debug2!("pg_tenancy makes {}: {}", step.object, step.sql);
-            query::statement(&step.sql, &[]).map(drop)
-        })
-    };
-    for steps in steps.chunk_by(|one, other| one.actor == other.actor) {
-        match steps.first().map(|step| step.actor) {
-            Some(Actor::Owner(owner)) => role::as_owner(owner, || all(steps))?,
-            _ => all(steps)?,
-        }
-    }
-    Ok(())
+    steps.iter().try_for_each(|step| {
+        pgrx::debug2!("pg_tenancy makes {}: {}", step.object, step.sql);
+        role::as_owner(step.role, || query::statement(&step.sql, &[])).map(drop)
+    })
 }
 
 /// Fails when the server could not hold the locks of what is made, whatever else it does.

@@ -1,18 +1,54 @@
 //! Comments, and labels of other providers.
 
-use super::catalog::Kind;
-use super::catalog::{Object, class};
+use super::catalog::{Kind, Object, class};
 use super::objects::routine;
-use super::plan::{Actor, Planner, Step, named};
+use super::plan::{Planner, Step, named};
 use crate::query::{ident, literal};
 use pgrx::pg_sys::Oid;
 use std::collections::HashMap;
 
+/// What is commented on: who owns it, its kind and name, and what it is attached to.
+struct Target {
+    owner: Oid,
+    name: String,
+    on: Option<String>,
+}
+
 impl Planner<'_> {
     pub(super) fn notes(&self) -> Vec<Step> {
-        let mut targets: HashMap<Object, (String, Option<String>)> = HashMap::new();
+        let targets = self.targets();
+        let target = |object: &Object, column: i32| -> Option<(Oid, String)> {
+            if object.0 == class::SCHEMA {
+                return Some((self.schema_owner, named("SCHEMA", self.destination)));
+            }
+            if column > 0 {
+                let relation = self.relations.get(&object.1).map(|found| (found.owner, &found.name, &found.columns));
+                let composite = self.catalog.types.iter().find(|found| found.relation == object.1);
+                let composite = composite.map(|found| (found.owner, &found.name, &found.columns));
+                let (owner, name, columns) = relation.or(composite)?;
+                let column = columns.iter().find(|known| known.number == column)?;
+                return Some((owner, format!("COLUMN {}.{}", ident(name), ident(&column.name))));
+            }
+            let Target { owner, name, on } = targets.get(object)?;
+            Some((*owner, on.as_ref().map_or_else(|| name.clone(), |on| format!("{name} ON {on}"))))
+        };
+        let comments = self.catalog.comments.iter().filter_map(|note| {
+            let (owner, target) = target(&note.object, note.column)?;
+            let sql = format!("COMMENT ON {target} IS {}", literal(&self.renaming.apply(&note.text, false)));
+            Some(Step::new(owner, sql, target))
+        });
+        let labels = self.catalog.labels.iter().filter_map(|note| {
+            let (owner, target) = target(&note.object, note.column)?;
+            let sql = format!("SECURITY LABEL FOR {} ON {target} IS {}", note.provider.as_ref()?, note.text);
+            Some(Step::new(owner, sql, target))
+        });
+        comments.chain(labels).collect()
+    }
+
+    fn targets(&self) -> HashMap<Object, Target> {
         let catalog = self.catalog;
-        targets.insert((class::SCHEMA, Oid::INVALID), (String::new(), None));
+        let mut targets = HashMap::new();
+        let mut insert = |object: Object, owner, name, on| targets.insert(object, Target { owner, name, on });
         for relation in &catalog.relations {
             let keyword = match relation.kind {
                 Kind::View => "VIEW",
@@ -20,75 +56,41 @@ impl Planner<'_> {
                 Kind::Sequence => "SEQUENCE",
                 _ => "TABLE",
             };
-            targets.insert((class::RELATION, relation.oid), (named(keyword, &relation.name), None));
-        }
-        for index in &catalog.indexes {
-            targets.insert((class::RELATION, index.oid), (named("INDEX", &index.name), None));
+            insert((class::RELATION, relation.oid), relation.owner, named(keyword, &relation.name), None);
         }
         for found in &catalog.types {
-            targets.insert(
-                (class::TYPE, found.oid),
-                (named(if found.kind == "d" { "DOMAIN" } else { "TYPE" }, &found.name), None),
-            );
+            let keyword = if found.kind == "d" { "DOMAIN" } else { "TYPE" };
+            insert((class::TYPE, found.oid), found.owner, named(keyword, &found.name), None);
         }
         for function in &catalog.functions {
-            targets.insert((class::FUNCTION, function.oid), (routine(function), None));
+            insert((class::FUNCTION, function.oid), function.owner, routine(function), None);
+        }
+        for statistics in &catalog.statistics {
+            let name = named("STATISTICS", &statistics.name);
+            insert((class::STATISTICS, statistics.oid), statistics.owner, name, None);
+        }
+        for index in &catalog.indexes {
+            let Some(table) = self.relations.get(&index.table) else { continue };
+            insert((class::RELATION, index.oid), table.owner, named("INDEX", &index.name), None);
         }
         for constraint in &catalog.constraints {
-            let domain = catalog
-                .types
-                .iter()
-                .find(|found| found.oid == constraint.domain)
-                .map(|found| named("DOMAIN", &found.name));
-            let on = self.relations.get(&constraint.table).map(|table| ident(&table.name)).or(domain);
-            targets.insert((class::CONSTRAINT, constraint.oid), (named("CONSTRAINT", &constraint.name), on));
+            let domain = catalog.types.iter().find(|found| found.oid == constraint.domain);
+            let domain = domain.map(|found| (found.owner, named("DOMAIN", &found.name)));
+            let table = self.relations.get(&constraint.table).map(|table| (table.owner, ident(&table.name)));
+            let Some((owner, on)) = table.or(domain) else { continue };
+            insert((class::CONSTRAINT, constraint.oid), owner, named("CONSTRAINT", &constraint.name), Some(on));
         }
-        let attached = catalog
+        let triggers = catalog
             .triggers
             .iter()
             .map(|trigger| (class::TRIGGER, trigger.oid, "TRIGGER", &trigger.name, trigger.table));
-        let attached =
-            attached.chain(catalog.rules.iter().map(|rule| (class::RULE, rule.oid, "RULE", &rule.name, rule.table)));
-        let attached = attached.chain(
-            catalog.policies.iter().map(|policy| (class::POLICY, policy.oid, "POLICY", &policy.name, policy.table)),
-        );
-        for (class, oid, keyword, name, table) in attached {
-            let on = self.relations.get(&table).map(|table| ident(&table.name));
-            targets.insert((class, oid), (named(keyword, name), on));
+        let rules = catalog.rules.iter().map(|rule| (class::RULE, rule.oid, "RULE", &rule.name, rule.table));
+        let policies =
+            catalog.policies.iter().map(|policy| (class::POLICY, policy.oid, "POLICY", &policy.name, policy.table));
+        for (class, oid, keyword, name, table) in triggers.chain(rules).chain(policies) {
+            let Some(table) = self.relations.get(&table) else { continue };
+            insert((class, oid), table.owner, named(keyword, name), Some(ident(&table.name)));
         }
-        for statistics in &catalog.statistics {
-            targets.insert((class::STATISTICS, statistics.oid), (named("STATISTICS", &statistics.name), None));
-        }
-        let target = |object: &Object, column: i32| -> Option<String> {
-            if object.0 == class::SCHEMA {
-                return Some(named("SCHEMA", self.destination));
-            }
-            if column > 0 {
-                let relation = self.relations.get(&object.1).map(|relation| (&relation.name, &relation.columns));
-                let composite = || {
-                    catalog
-                        .types
-                        .iter()
-                        .find(|found| found.relation == object.1)
-                        .map(|found| (&found.name, &found.columns))
-                };
-                let (name, columns) = relation.or_else(composite)?;
-                let column = columns.iter().find(|known| known.number == column)?;
-                return Some(format!("COLUMN {}.{}", ident(name), ident(&column.name)));
-            }
-            let (target, on) = targets.get(object)?;
-            Some(on.as_ref().map_or_else(|| target.clone(), |on| format!("{target} ON {on}")))
-        };
-        let comments = catalog.comments.iter().filter_map(|note| {
-            let target = target(&note.object, note.column)?;
-            let sql = format!("COMMENT ON {target} IS {}", literal(&self.renaming.apply(&note.text, false)));
-            Some(Step::new(Actor::Product, sql, target))
-        });
-        let labels = catalog.labels.iter().filter_map(|note| {
-            let target = target(&note.object, note.column)?;
-            let sql = format!("SECURITY LABEL FOR {} ON {target} IS {}", note.provider.as_ref()?, note.text);
-            Some(Step::new(Actor::Product, sql, target))
-        });
-        comments.chain(labels).collect()
+        targets
     }
 }

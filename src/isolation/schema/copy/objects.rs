@@ -1,11 +1,10 @@
 //! Statements that make what others depend on: types, functions, sequences, tables, views.
 
 use super::catalog::{Column, Constraint, Function, Kind, Relation, Sequence, Type};
-use super::plan::{Actor, Planner, Step, comma, named};
+use super::plan::{Planner, Step, comma, named};
 use crate::error::{Error, Result};
 use crate::query::{ident, literal};
 use crate::relation::role_name;
-use pgrx::pg_sys;
 
 impl Planner<'_> {
     pub(super) fn create_type(&self, found: &Type, apart: bool) -> String {
@@ -59,8 +58,7 @@ impl Planner<'_> {
         let object = function_name(function);
         if function.kind == "a" {
             let sql = format!("CREATE AGGREGATE {}", function.definition);
-            let privileged = sql.contains("STYPE = internal");
-            self.give(function, sql, privileged, steps);
+            self.give(function, sql, steps);
             return Ok(());
         }
         let keyword = if function.kind == "p" { "PROCEDURE" } else { "FUNCTION" };
@@ -82,36 +80,26 @@ impl Planner<'_> {
         } else {
             (rest, String::new())
         };
-        let mut settings = false;
-        let head: Vec<String> = head
-            .split('\n')
-            .map(|line| {
-                if line.starts_with(" SET search_path TO ") {
-                    return self.renaming.apply(line, true);
-                }
-                settings |= line.starts_with(" SET ");
-                line.to_owned()
-            })
-            .collect();
+        let rename = |line: &str| {
+            if line.starts_with(" SET search_path TO ") { self.renaming.apply(line, true) } else { line.to_owned() }
+        };
+        let head: Vec<String> = head.split('\n').map(rename).collect();
         let head = head.join("\n");
         let sql = format!("CREATE {keyword} {}({head}{body}", ident(&function.name));
-        let privileged = !function.trusted || settings || head.contains(" LEAKPROOF");
-        self.give(function, sql, privileged, steps);
+        self.give(function, sql, steps);
         Ok(())
     }
 
-    /// Makes the function as its owner or, where that takes more than an owner may have, for its owner.
-    pub(super) fn give(&self, function: &Function, sql: String, privileged: bool, steps: &mut Vec<Step>) {
+    /// Makes the function as its owner or, where only a superuser can, as the schema's owner for it.
+    fn give(&self, function: &Function, sql: String, steps: &mut Vec<Step>) {
         let object = function_name(function);
-        // SAFETY: reads the role's attributes.
-        if !privileged || unsafe { pg_sys::superuser_arg(function.owner) } {
-            steps.push(Step::new(Actor::Owner(function.owner), sql, object));
+        if !function.is_beyond_owner {
+            steps.push(Step::new(function.owner, sql, object));
             return;
         }
-        steps.push(Step::new(Actor::Product, sql, object.clone()));
-        let owner = role_name(function.owner);
-        let sql = format!("ALTER {} OWNER TO {owner}", routine(function));
-        steps.push(Step::new(Actor::Product, sql, object));
+        steps.push(Step::new(self.schema_owner, sql, object.clone()));
+        let sql = format!("ALTER {} OWNER TO {}", routine(function), role_name(function.owner));
+        steps.push(Step::new(self.schema_owner, sql, object));
     }
 
     pub(super) fn create_sequence(&self, relation: &Relation) -> String {
@@ -250,7 +238,7 @@ impl Planner<'_> {
         let changes: Vec<String> = if relation.kind == Kind::View { changes } else { vec![comma(&changes)] };
         for change in changes {
             let sql = format!("ALTER {keyword} {} {change}", ident(&relation.name));
-            steps.push(Step::new(Actor::Owner(self.maker(relation)), sql, named("relation", &relation.name)));
+            steps.push(Step::new(self.maker(relation), sql, named("relation", &relation.name)));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! tables and views are ordered by what they depend on; the rest follows in one order that always works: rows, indexes, partitions,
 //! what is attached to tables, foreign keys, comments.
 
+use super::Schema;
 use super::body::Renaming;
 use super::catalog::{Catalog, Column, Constraint, Function, Kind, Object, Relation, Type, class};
 use super::objects::{create_materialized_view, create_view, function_name};
@@ -13,18 +14,10 @@ use crate::query::ident;
 use pgrx::pg_sys::Oid;
 use std::collections::{HashMap, HashSet};
 
-/// Who runs a statement.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// The owner of what it makes, whose code it may run.
-    Owner(Oid),
-    /// The product: what needs more rights than an owner has, and runs no code of users.
-    Product,
-}
-
 /// One statement.
 pub struct Step {
-    pub actor: Actor,
+    /// Who runs it: the owner of what it makes, whose code it may run.
+    pub role: Oid,
     pub sql: String,
     /// The object that it is part of, in words: `table contacts`.
     pub object: String,
@@ -33,8 +26,8 @@ pub struct Step {
 }
 
 impl Step {
-    pub fn new(actor: Actor, sql: impl Into<String>, object: impl Into<String>) -> Self {
-        Self { actor, sql: sql.into(), object: object.into(), on: None }
+    pub fn new(role: Oid, sql: impl Into<String>, object: impl Into<String>) -> Self {
+        Self { role, sql: sql.into(), object: object.into(), on: None }
     }
 
     pub(super) fn on(self, table: &Relation) -> Self {
@@ -65,6 +58,9 @@ impl Rows {
 /// A sequence whose position can be copied.
 pub struct Position {
     pub name: String,
+    pub owner: Oid,
+    /// Who owns the copy as long as it is made.
+    pub maker: Oid,
     /// The table that draws from it, where one owns it.
     pub table: Option<String>,
 }
@@ -79,8 +75,10 @@ pub struct Plan {
     pub complete: Vec<Step>,
     /// Privileges of the objects, and what needs them.
     pub finish: Vec<Step>,
-    /// Privileges of the schema, once nobody needs more.
+    /// Default privileges, once nothing is left to be made.
     pub close: Vec<Step>,
+    /// Privileges of the schema, once nobody needs more.
+    pub leave: Vec<Step>,
     /// The relations that it makes, each of which takes a lock.
     pub locks: usize,
 }
@@ -88,12 +86,8 @@ pub struct Plan {
 impl Plan {
     /// The roles that have a part in it.
     pub fn actors(&self) -> impl Iterator<Item = Oid> {
-        let steps = self.define.iter().chain(&self.complete).chain(&self.finish);
-        let actors = steps.filter_map(|step| match step.actor {
-            Actor::Owner(role) => Some(role),
-            Actor::Product => None,
-        });
-        actors.chain(self.rows.iter().map(|table| table.owner))
+        let steps = self.define.iter().chain(&self.complete).chain(&self.finish).chain(&self.close);
+        steps.map(|step| step.role).chain(self.rows.iter().map(|table| table.owner))
     }
 }
 
@@ -101,6 +95,8 @@ impl Plan {
 pub struct Planner<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) source: &'a str,
+    /// Who owns the schema, and may become whoever owns something in it.
+    pub(super) schema_owner: Oid,
     pub(super) renaming: Renaming<'a>,
     pub(super) destination: &'a str,
     pub(super) relations: HashMap<Oid, &'a Relation>,
@@ -125,11 +121,12 @@ pub(super) fn comma(parts: &[String]) -> String {
 }
 
 impl<'a> Planner<'a> {
-    pub fn new(catalog: &'a Catalog, source: &'a str, destination: &'a str, names: &'a HashSet<&'a str>) -> Self {
+    pub fn new(catalog: &'a Catalog, source: &'a Schema, destination: &'a str, names: &'a HashSet<&'a str>) -> Self {
         Self {
             catalog,
-            source,
-            renaming: Renaming { from: source, to: destination, objects: names },
+            source: &source.name,
+            schema_owner: source.owner,
+            renaming: Renaming { from: &source.name, to: destination, objects: names },
             destination,
             relations: catalog.relations.iter().map(|relation| (relation.oid, relation)).collect(),
         }
@@ -163,6 +160,7 @@ impl<'a> Planner<'a> {
             complete,
             finish: self.refreshes(&order),
             close: Vec::new(),
+            leave: Vec::new(),
             // A table may have a TOAST table with its index.
             locks: 3 * catalog.relations.len() + catalog.indexes.len(),
         })
@@ -372,7 +370,7 @@ impl<'a> Planner<'a> {
             Node::Check(check) => (self.owner_of(check), self.add_constraint(check)),
         };
         let object = self.name_of(node);
-        steps.push(Step::new(Actor::Owner(owner), sql, object));
+        steps.push(Step::new(owner, sql, object));
         if let Node::Relation(relation) = node {
             self.amend(relation, apart, steps);
         }
@@ -421,6 +419,13 @@ impl<'a> Planner<'a> {
             self.relations.get(&table).map(|table| table.name.clone())
         };
         let sequences = self.catalog.relations.iter().filter(|relation| relation.kind == Kind::Sequence);
-        sequences.map(|sequence| Position { name: sequence.name.clone(), table: table(sequence) }).collect()
+        sequences
+            .map(|sequence| Position {
+                name: sequence.name.clone(),
+                owner: sequence.owner,
+                maker: self.maker(sequence),
+                table: table(sequence),
+            })
+            .collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, Position, Rows};
 use crate::error::{Error, Result};
-use crate::query::{self, ident};
+use crate::query::{self, ident, literal};
 use crate::relation;
 use crate::role;
 use pgrx::pg_sys;
@@ -64,18 +64,17 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
     };
     for position in plan.positions.iter().filter(includes) {
         let name = ident(&position.name);
-        let new = query::literal(&format!("{}.{name}", ident(destination)));
-        let sql = format!(
-            "SELECT pg_catalog.setval({new}::pg_catalog.regclass, last_value, is_called) FROM {}.{name}",
-            ident(source)
-        );
-        query::statement(&sql, &[])?;
+        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {}.{name}", ident(source));
+        let place: Vec<Option<String>> = role::as_owner(position.owner, || query::current_column(&read, &[]))?;
+        let Some((value, is_called)) = place.iter().flatten().find_map(|place| place.split_once(',')) else { continue };
+        let new = literal(&format!("{}.{name}", ident(destination)));
+        let (value, is_called) = (literal(value), literal(is_called));
+        let set = format!("SELECT pg_catalog.setval({new}, {value}, {is_called})");
+        role::as_owner(position.maker, || query::statement(&set, &[]))?;
     }
     Ok(())
 }
 
-/// The view by which an owner reads a table of theirs that they have taken the right to read from themselves.
-const WINDOW: &str = "pg_tenancy_window";
 const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";
 
 fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) -> Result<()> {
@@ -84,29 +83,26 @@ fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) ->
     let (columns, values) = (columns.join(", "), values.join(", "));
     let (role, name) = (relation::role_name(table.owner), ident(&table.name));
     let (original, copy) = (format!("{}.{name}", ident(source)), format!("{}.{name}", ident(destination)));
-    let window = format!("{}.{WINDOW}", ident(destination));
-    let may_read = query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? == Some(true);
-    let is_lent = table.maker != table.owner;
-    if is_lent {
-        query::statement(&format!("GRANT INSERT ON {copy} TO {role}"), &[])?;
-    }
-    let from = if may_read {
-        format!("ONLY {original}")
-    } else {
-        query::statement(&format!("CREATE VIEW {window} AS SELECT {columns} FROM ONLY {original}"), &[])?;
-        query::statement(&format!("GRANT SELECT ON {window} TO {role}"), &[])?;
-        window.clone()
-    };
     let sql = match columns.as_str() {
-        "" => format!("INSERT INTO {copy} SELECT FROM {from}"),
-        columns => format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {from}"),
+        "" => format!("INSERT INTO {copy} SELECT FROM ONLY {original}"),
+        columns => {
+            format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM ONLY {original}")
+        }
     };
-    role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
-    if !may_read {
-        query::statement(&format!("DROP VIEW {window}"), &[])?;
+    // An owner may have taken rights from themselves, and a child is its parent's owner's as long as it is made.
+    let mut lent = Vec::new();
+    if query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? != Some(true) {
+        lent.push((table.owner, format!("SELECT ON {original}")));
     }
-    if is_lent {
-        query::statement(&format!("REVOKE INSERT ON {copy} FROM {role}"), &[])?;
+    if table.maker != table.owner {
+        lent.push((table.maker, format!("INSERT ON {copy}")));
+    }
+    for (owner, right) in &lent {
+        role::as_owner(*owner, || query::statement(&format!("GRANT {right} TO {role}"), &[]))?;
+    }
+    role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
+    for (owner, right) in &lent {
+        role::as_owner(*owner, || query::statement(&format!("REVOKE {right} FROM {role}"), &[]))?;
     }
     Ok(())
 }

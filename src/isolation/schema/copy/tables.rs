@@ -1,7 +1,7 @@
 //! What comes to tables once they hold their rows: indexes, partitions, statistics, rules, policies, triggers, owners.
 
 use super::catalog::{Attached, Index, Kind, Relation, Trigger};
-use super::plan::{Actor, Planner, Step, comma, named};
+use super::plan::{Planner, Step, comma, named};
 use crate::error::{Error, Result};
 use crate::query::ident;
 use crate::relation::role_name;
@@ -18,7 +18,7 @@ impl Planner<'_> {
                 continue;
             }
             let object = named("index", &index.name);
-            let mut push = |sql: String| steps.push(Step::new(Actor::Owner(self.maker(table)), sql, object.clone()));
+            let mut push = |sql: String| steps.push(Step::new(self.maker(table), sql, object.clone()));
             if !index.valid && table.kind != Kind::Partitioned {
                 return Err(Error::State(
                     format!("{object} of {}.{} is not valid", ident(self.source), ident(&table.name)),
@@ -49,7 +49,7 @@ impl Planner<'_> {
             let parent = indexes.get(&index.parent?).filter(|parent| !parent.of_constraint)?;
             let table = self.relations.get(&parent.table)?;
             let sql = format!("ALTER INDEX {} ATTACH PARTITION {}", ident(&parent.name), ident(&index.name));
-            Some(Step::new(Actor::Owner(self.maker(table)), sql, named("index", &index.name)))
+            Some(Step::new(self.maker(table), sql, named("index", &index.name)))
         };
         self.catalog.indexes.iter().filter_map(step).collect()
     }
@@ -95,7 +95,7 @@ impl Planner<'_> {
             let (name, bound) = (ident(&table.name), table.bound.as_deref().unwrap_or_default());
             let object = named("partition", &table.name);
             let sql = format!("ALTER TABLE ONLY {} ATTACH PARTITION {name} {bound}", ident(&parent.name));
-            steps.push(Step::new(Actor::Owner(self.maker(parent)), sql, object));
+            steps.push(Step::new(self.maker(parent), sql, object));
         }
         steps
     }
@@ -113,15 +113,15 @@ impl Planner<'_> {
                 .ok_or_else(|| Error::Internal(format!("unexpected definition of {object}")))?;
             let owner = self.relations.get(&statistics.table).map_or(statistics.owner, |table| self.maker(table));
             let name = ident(&statistics.name);
-            let actor = Actor::Owner(owner);
-            steps.push(Step::new(actor, format!("CREATE STATISTICS {rest}"), object.clone()));
+            let role = owner;
+            steps.push(Step::new(role, format!("CREATE STATISTICS {rest}"), object.clone()));
             if owner != statistics.owner {
                 let sql = format!("ALTER STATISTICS {name} OWNER TO {}", role_name(statistics.owner));
-                steps.push(Step::new(Actor::Product, sql, object.clone()));
+                steps.push(Step::new(self.schema_owner, sql, object.clone()));
             }
             if let Some(target) = statistics.target {
                 let sql = format!("ALTER STATISTICS {name} SET STATISTICS {target}");
-                steps.push(Step::new(Actor::Owner(statistics.owner), sql, object));
+                steps.push(Step::new(statistics.owner, sql, object));
             }
         }
         Ok(steps)
@@ -150,7 +150,7 @@ impl Planner<'_> {
             changes.extend(table.force.then(|| "FORCE ROW LEVEL SECURITY".to_owned()));
             if !changes.is_empty() {
                 let sql = format!("ALTER TABLE ONLY {} {}", ident(&table.name), comma(&changes));
-                steps.push(Step::new(Actor::Owner(self.maker(table)), sql, named("table", &table.name)));
+                steps.push(Step::new(self.maker(table), sql, named("table", &table.name)));
             }
         }
         steps
@@ -165,7 +165,7 @@ impl Planner<'_> {
                 .into_iter()
                 .find_map(|after| self.unqualify(&rule.definition, table, &[" TO "], after, &object).ok());
             let sql = text.ok_or_else(|| Error::Internal(format!("unexpected definition of {object}")))?;
-            steps.push(Step::new(Actor::Owner(self.maker(table)), sql, object).on(table));
+            steps.push(Step::new(self.maker(table), sql, object).on(table));
             steps.extend(change_state(table, self.maker(table), "RULE", rule));
         }
         Ok(steps)
@@ -175,7 +175,7 @@ impl Planner<'_> {
         let step = |policy: &Attached| {
             let table = self.relations.get(&policy.table)?;
             let sql = format!("CREATE POLICY {} ON {} {}", ident(&policy.name), ident(&table.name), policy.definition);
-            Some(Step::new(Actor::Owner(self.maker(table)), sql, named("policy", &policy.name)).on(table))
+            Some(Step::new(self.maker(table), sql, named("policy", &policy.name)).on(table))
         };
         self.catalog.policies.iter().filter_map(step).collect()
     }
@@ -185,9 +185,9 @@ impl Planner<'_> {
         for trigger in &self.catalog.triggers {
             let Some(table) = self.relations.get(&trigger.table) else { continue };
             let object = named("trigger", &trigger.name);
-            let actor = Actor::Owner(self.maker(table));
+            let role = self.maker(table);
             if !trigger.has_parent {
-                steps.push(Step::new(actor, self.create_trigger(trigger, table, &object)?, object.clone()).on(table));
+                steps.push(Step::new(role, self.create_trigger(trigger, table, &object)?, object.clone()).on(table));
             }
             let state = match trigger.enabled.as_str() {
                 "D" => "DISABLE",
@@ -198,7 +198,7 @@ impl Planner<'_> {
             };
             let only = if trigger.has_parent { "ONLY " } else { "" };
             let sql = format!("ALTER TABLE {only}{} {state} TRIGGER {}", ident(&table.name), ident(&trigger.name));
-            steps.push(Step::new(actor, sql, object).on(table));
+            steps.push(Step::new(role, sql, object).on(table));
         }
         Ok(steps)
     }
@@ -221,7 +221,7 @@ impl Planner<'_> {
         children
             .map(|child| {
                 Step::new(
-                    Actor::Product,
+                    self.schema_owner,
                     format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(child.owner)),
                     named("table", &child.name),
                 )
@@ -242,7 +242,7 @@ impl Planner<'_> {
                 ident(&table.name),
                 ident(&column.name)
             );
-            Some(Step::new(Actor::Owner(self.maker(relation)), sql, named("sequence", &relation.name)))
+            Some(Step::new(self.maker(relation), sql, named("sequence", &relation.name)))
         };
         self.catalog.relations.iter().filter_map(step).collect()
     }
@@ -252,7 +252,7 @@ impl Planner<'_> {
         let views = relations.filter(|view| view.kind == Kind::Materialized && view.populated);
         let step = |view: &&Relation| {
             Step::new(
-                Actor::Owner(view.owner),
+                view.owner,
                 format!("REFRESH MATERIALIZED VIEW {}", ident(&view.name)),
                 named("materialized view", &view.name),
             )
@@ -269,5 +269,5 @@ fn change_state(table: &Relation, maker: Oid, keyword: &str, attached: &Attached
         _ => return None,
     };
     let sql = format!("ALTER TABLE {} {state} {keyword} {}", ident(&table.name), ident(&attached.name));
-    Some(Step::new(Actor::Owner(maker), sql, named(&keyword.to_lowercase(), &attached.name)).on(table))
+    Some(Step::new(maker, sql, named(&keyword.to_lowercase(), &attached.name)).on(table))
 }

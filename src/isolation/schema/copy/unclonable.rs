@@ -8,6 +8,9 @@ use pgrx::pg_sys::Oid;
 const SHOWN: usize = 5;
 
 /// Runs with `search_path` pinned: the schema's own operators are among what it looks for.
+///
+/// Making an object runs code of whoever owns what it uses, with the rights of its owner. So an owner must be someone whom the schema's owner
+/// may become anyway, and what takes a superuser to make needs one as the schema's owner.
 const OBJECTS: &str = "WITH members AS (
         SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
         WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0
