@@ -103,6 +103,9 @@ impl Planner<'_> {
                 push(kind, name, join(steps));
             }
         }
+        for part in &mut parts {
+            part.definition = self.renaming.apply_to_late_names(&part.definition);
+        }
         Ok(parts)
     }
 
