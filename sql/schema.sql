@@ -53,7 +53,7 @@ COMMENT ON FUNCTION clone_tenant_schema(uuid, uuid, boolean) IS
 COMMENT ON FUNCTION delete_tenant_schema(uuid) IS
     'Drops a tenant''s schema with everything in it at once; false when it has none. delete_tenant() keeps it for the retention. Errors: P0002; 2BP01 objects outside depend on it. Level admin. Example: SELECT delete_tenant_schema(find_tenant(''acme-test''));';
 COMMENT ON FUNCTION tenant_statistics(boolean) IS
-    'Every table in the schemas of tenants: rows as PostgreSQL estimates them or, where exact, counted; rows to be vacuumed; bytes of the table and of its indexes; scans of either kind since statistics were reset; indexes without a scan that are not unique; when it was vacuumed and analyzed last. Level monitor. Example: SELECT slug, sum(row_count), pg_size_pretty(sum(table_bytes + index_bytes)) FROM tenant_statistics() GROUP BY slug;';
+    'Every table in the schemas of tenants: rows as PostgreSQL estimates them or, where exact, counted (NULL where the owner cannot); rows to be vacuumed; bytes of the table and of its indexes; scans of either kind since statistics were reset; indexes without a scan that are not unique; when it was vacuumed and analyzed last. Level monitor. Example: SELECT slug, sum(row_count), pg_size_pretty(sum(table_bytes + index_bytes)) FROM tenant_statistics() GROUP BY slug;';
 COMMENT ON FUNCTION maintenance_commands(text, uuid) IS
     'A command for each table in the schemas of tenants, or of one: VACUUM, VACUUM (ANALYZE), VACUUM (FREEZE), ANALYZE, REINDEX or REINDEX CONCURRENTLY. Run them by psql''s \gexec, as a role that may. Errors: 22023 another command; P0002 unknown tenant. Level monitor. Example: SELECT maintenance_commands(''ANALYZE'');';
 COMMENT ON FUNCTION tenancy.differences(uuid) IS

@@ -711,7 +711,7 @@ impl People {
 
 /// Every function that takes an id of people or credentials, and how it answers when the id is another tenant's: an SQLSTATE, or the
 /// one value (none for no row) that says that there is nothing.
-const FOREIGN_IDS: [(&str, &str); 26] = [
+const FOREIGN_IDS: [(&str, &str); 29] = [
     ("add_member('HOME')", "P0002"),
     ("add_member('HOME', 'viewer')", "P0002"),
     ("change_role('HOME', 'viewer')", "P0002"),
@@ -738,6 +738,9 @@ const FOREIGN_IDS: [(&str, &str); 26] = [
     ("find_user('EMAIL', tenant => 'TENANT')", "42501"),
     ("add_member('KEY')", "P0002"),
     ("revoke_api_key('INVITATION')", "P0002"),
+    ("clone_tenant_schema('TENANT', current_tenant())", "42501"),
+    ("clone_tenant_schema(current_tenant(), 'TENANT', false)", "42501"),
+    ("maintenance_commands('ANALYZE', 'TENANT')", "42501"),
 ];
 
 #[test]

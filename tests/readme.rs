@@ -399,7 +399,8 @@ fn every_comment_states_who_may_call_the_function() {
 /// The tenant whose id the examples use.
 const EXAMPLE_TENANT: &str = "8e3f5a60-0000-4000-8000-000000000001";
 
-/// What the examples take for granted: Ada, no member of the tenant yet, and credentials of its owner to be passed as parameters.
+/// What the examples take for granted: Ada, no member of the tenant yet, and credentials of its owner to be passed as parameters; a
+/// template with one migration, and a tenant with a schema of it, while acme and acme-test have none.
 struct Granted {
     api_key: String,
     token: String,
@@ -414,16 +415,31 @@ impl Granted {
             .batch_execute(
                 "CREATE ROLE backend;
                 CREATE SCHEMA reports;
+                CREATE SCHEMA crm_template AUTHORIZATION owner;
                 CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
             )
             .expect("create a role and a function");
-        database.connect("owner").batch_execute("CREATE TABLE orders (id bigint PRIMARY KEY)").expect("create a table");
-        database.connect("admin").batch_execute("SELECT add_jwt_key('2026-10', 'HS256')").expect("add a key");
+        database
+            .connect("owner")
+            .batch_execute(
+                "CREATE TABLE orders (id bigint PRIMARY KEY);
+                CREATE TABLE crm_template.deal_stages (stage text PRIMARY KEY);
+                CREATE TABLE crm_template.contacts (name text PRIMARY KEY)",
+            )
+            .expect("create tables");
+        database
+            .connect("admin")
+            .batch_execute(
+                "SELECT add_jwt_key('2026-10', 'HS256'), register_template('crm', 'crm_template');
+                SELECT add_migration('crm', '001', 'ALTER TABLE contacts ADD COLUMN email text')",
+            )
+            .expect("add a key and register a template");
         let mut app = database.connect("app");
         let [owner, invited, _] = ["owner", "invited", "ada"]
             .map(|name| -> Uuid { one(&mut app, "SELECT create_user($1 || '@example.com')", &[&name]) });
         let tenants = format!(
-            "SELECT create_plan('pro'), create_tenant('Acme', slug => 'acme'),
+            "SELECT create_plan('pro'), create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
+                create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
                 create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
         );
         database.connect("operator").batch_execute(&tenants).expect("create tenants");
@@ -454,7 +470,17 @@ impl Granted {
     fn before(&self, function: &str) -> String {
         let bound = format!("SELECT set_tenant('{EXAMPLE_TENANT}');");
         let member = format!("{bound} SELECT add_member(find_user('ada@example.com'))");
+        let schema = "SELECT create_tenant_schema(find_tenant('acme'), 'crm')";
+        let migration = "SELECT add_migration('crm', '002', 'SELECT 1', down_sql => 'SELECT 1')";
         match function {
+            "clone_tenant_schema" | "tenancy.differences" => schema.to_owned(),
+            "delete_tenant_schema" => "SELECT create_tenant_schema(find_tenant('acme-test'), 'crm')".to_owned(),
+            "disallow_schema_drift" => {
+                "SELECT allow_schema_drift(find_tenant('acme'), 'deals_by_region', 'an example')".to_owned()
+            }
+            "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
+            "remove_migration" | "migrate_tenants" => migration.to_owned(),
+            "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
             "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),
             "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))".to_owned(),
             "revoke_access" => "SELECT grant_access('backend', 'app')".to_owned(),

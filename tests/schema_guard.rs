@@ -147,7 +147,7 @@ fn make_schema(superuser: &mut Client, schema: &str) {
 }
 
 fn label_schema(superuser: &mut Client, schema: &str, tenant: Option<Uuid>) {
-    let label = tenant.map_or("template".to_owned(), |tenant| format!("tenant: {tenant}"));
+    let label = tenant.map_or("template: t".to_owned(), |tenant| format!("tenant: {tenant}"));
     superuser
         .batch_execute(&format!("SECURITY LABEL FOR pg_tenancy ON SCHEMA {schema} IS '{label}'"))
         .expect("label the schema");
@@ -1040,7 +1040,7 @@ fn nobody_but_a_superuser_labels_a_schema() {
     let house = House::new("schema_labels");
     for role in ["app", "client", "owner", "operator", "admin"] {
         let mut session = house.database.connect(role);
-        for label in ["NULL".to_owned(), "'template'".to_owned(), format!("'tenant: {}'", house.b)] {
+        for label in ["NULL".to_owned(), "'template: t'".to_owned(), format!("'tenant: {}'", house.b)] {
             let statement = format!("SECURITY LABEL FOR pg_tenancy ON SCHEMA tenant_a IS {label}");
             fails(session.batch_execute(&statement), "42501");
         }

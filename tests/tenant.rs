@@ -744,11 +744,15 @@ fn plans_refuse_bad_arguments_and_what_this_version_lacks() {
     let mut calls = vec![
         ("create_tenant('Acme', plan => 'nope')".to_owned(), "P0002"),
         ("create_tenant('Acme', plan => '')".to_owned(), "P0002"),
-        ("create_tenant('Acme', isolation => 'schema')".to_owned(), "0A000"),
+        ("create_tenant('Acme', isolation => 'schema')".to_owned(), "55000"),
+        ("create_tenant('Acme', isolation => 'schema', template => 'nope')".to_owned(), "P0002"),
+        ("create_tenant('Acme', isolation => 'row', template => 'nope')".to_owned(), "22023"),
+        ("create_tenant('Acme', template => 'nope')".to_owned(), "22023"),
+        ("create_tenant('Acme', schema_name => 'mine')".to_owned(), "22023"),
+        ("create_tenant('Acme', isolation => 'database', schema_name => 'mine')".to_owned(), "0A000"),
         ("create_tenant('Acme', isolation => 'database')".to_owned(), "0A000"),
         ("create_tenant('Acme', isolation => 'Row')".to_owned(), "22023"),
         ("create_tenant('Acme', isolation => repeat('x', 1000000))".to_owned(), "22023"),
-        ("create_plan('pro', 'schema')".to_owned(), "0A000"),
         ("create_plan('pro', 'database')".to_owned(), "0A000"),
         ("create_plan('pro', 'rows')".to_owned(), "22023"),
         ("create_plan('pro', NULL)".to_owned(), "22023"),
@@ -773,6 +777,31 @@ fn plans_refuse_bad_arguments_and_what_this_version_lacks() {
     }
     let calls: Vec<(&str, &str)> = calls.iter().map(|(call, sqlstate)| (call.as_str(), *sqlstate)).collect();
     all_fail(&database, "operator", &calls);
+}
+
+/// The isolation of a plan is what its new tenants get, unless the call says otherwise; those that are there stay what they are.
+#[test]
+fn a_plan_decides_the_isolation_of_its_new_tenants() {
+    const KEPT: &str =
+        "SELECT slug, isolation, schema_name IS NOT NULL AND to_regnamespace(quote_ident(schema_name)) IS NOT NULL
+        FROM tenancy.tenants ORDER BY slug";
+    let (database, mut operator) = operated("plan_isolation");
+    let mut superuser = database.superuser();
+    superuser.batch_execute("CREATE SCHEMA template AUTHORIZATION owner").expect("create a schema");
+    database.connect("admin").batch_execute("SELECT register_template('t', 'template')").expect("register a template");
+    operator
+        .batch_execute(
+            "SELECT create_plan('pro'); SELECT create_tenant('a', plan => 'pro');
+             SELECT create_plan('pro', 'schema'); SELECT create_tenant('b', plan => 'pro');
+             SELECT create_tenant('c', plan => 'pro', isolation => 'row'); SELECT create_tenant('d', isolation => 'schema');
+             SELECT change_plan(find_tenant('a'), 'pro')",
+        )
+        .expect("create tenants");
+    let kept: Vec<String> = simple(&mut superuser, KEPT)
+        .into_iter()
+        .map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(kept, ["a row f", "b schema t", "c row f", "d schema t"]);
 }
 
 #[test]

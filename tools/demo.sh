@@ -195,7 +195,7 @@ show_crm() {
   $home/psql -U crm_readonly   reports: binds a tenant, and may only read
   $home/psql -U crm_operator   makes tenants with their first user, sees numbers of all
   $home/psql -U crm_admin      templates, migrations, purges
-  $home/psql -U crm_backup     reads everything: pg_dump -n tenant_initech
+  $home/psql -U crm_backup     reads everything: what tools/tenant-backup.sh initech DIRECTORY needs
   $home/psql -U postgres       the superuser
 
   From a driver: postgresql://crm_app:$password@127.0.0.1:$port/$example

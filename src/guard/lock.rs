@@ -19,6 +19,8 @@ const TEMPLATE_CLASS: u16 = 0x7e4c;
 const RUN_CLASS: u16 = 0x7e4d;
 /// The class of which worker of a run works on which schema.
 const CLAIM_CLASS: u16 = 0x7e4e;
+/// The class of names that schemas are made under.
+const NAME_CLASS: u16 = 0x7e4f;
 
 /// Two tenants whose keys collide wait for each other; nothing else happens.
 fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
@@ -99,12 +101,12 @@ impl Subject {
     }
 
     pub fn template(name: &str) -> Self {
-        Self::of_template(name, TEMPLATE_CLASS)
+        Self::of_name(name, TEMPLATE_CLASS)
     }
 
     /// A run of migrations: its leader holds it as long as the run lasts.
     pub fn run(template: &str) -> Self {
-        Self::of_template(template, RUN_CLASS)
+        Self::of_name(template, RUN_CLASS)
     }
 
     /// What one worker of a run holds while it works on a tenant's schema, so that the others need not wait for it.
@@ -117,7 +119,12 @@ impl Subject {
         Self(tag_of((number >> 64) as u64 ^ number as u64, class))
     }
 
-    fn of_template(name: &str, class: u16) -> Self {
+    /// A name that a schema is made under.
+    pub fn name(name: &str) -> Self {
+        Self::of_name(name, NAME_CLASS)
+    }
+
+    fn of_name(name: &str, class: u16) -> Self {
         // FNV-1a: the same in every process and version.
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(tag_of(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash), class))

@@ -138,6 +138,9 @@ impl<'a> Renaming<'a> {
     /// Whether the name that stands between `start` and `end` is the schema's.
     fn is_reference(&self, line: &str, start: usize, end: usize) -> bool {
         let (mut before, mut after) = (&line[..start], &line[end..]);
+        if before.ends_with('\'') && after.starts_with('\'') {
+            return ["format(", "nspname", "search_path"].iter().any(|word| line.contains(word));
+        }
         if let (Some(outside), Some(behind)) = (before.strip_suffix('"'), after.strip_prefix('"')) {
             (before, after) = (outside, behind);
         }

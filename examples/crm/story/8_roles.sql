@@ -31,7 +31,7 @@ COMMIT;
 \set ECHO none
 \set ON_ERROR_ROLLBACK off
 \connect - :backup
-\echo 'The backup role is bound to nobody: pg_dump -n tenant_acme works as it, and so do these:'
+\echo 'The backup role is bound to nobody: tools/tenant-backup.sh acme DIRECTORY works as it, and so do these:'
 \echo
 \set ECHO queries
 SELECT (SELECT count(*) FROM tenant_acme.deals) AS acme, (SELECT count(*) FROM tenant_globex.deals) AS globex;

@@ -88,6 +88,7 @@ fn differences(
     >,
     ErrorReport,
 > {
+    tenant.map(slug).transpose()?;
     let allowed: Vec<(Uuid, String)> = query::rows(ALLOWED, &[], |row| Ok((row.must(1)?, row.must(2)?)))?;
     let tenants: Vec<(String, String, Uuid, String, String)> = query::rows(TENANTS, &[tenant.into()], |row| {
         Ok((row.must(1)?, row.must(2)?, row.must(3)?, row.must(4)?, row.must(5)?))

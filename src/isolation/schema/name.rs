@@ -29,7 +29,7 @@ pub fn fill(pattern: &str, tenant: Uuid, slug: &str) -> String {
 /// Fails unless a schema can have this name.
 pub fn check(name: &str) -> Result<()> {
     if name.trim().is_empty() || name.len() > MAX_LENGTH {
-        return Err(Error::invalid(format!("schema name \"{name}\" is empty or longer than 63 bytes"), ""));
+        return Err(Error::invalid(format!("a schema's name cannot be empty or longer than 63 bytes: \"{name}\""), ""));
     }
     if name.starts_with("pg_") || matches!(name, "information_schema" | "tenancy" | "public") {
         return Err(Error::invalid(format!("schema name \"{name}\" is reserved"), "Choose another one."));

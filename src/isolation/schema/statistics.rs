@@ -3,6 +3,7 @@
 use crate::context::registry;
 use crate::error::{Error, Result};
 use crate::guard;
+use crate::procedure;
 use crate::query::{self, ident};
 use crate::role;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -11,7 +12,7 @@ use pgrx::{Uuid, pg_sys};
 
 const TABLES: &str = "SELECT t.id, t.slug, t.schema_name::pg_catalog.text, c.relname::pg_catalog.text, n.oid, c.relowner,
         pg_catalog.pg_stat_get_live_tuples(c.oid), pg_catalog.pg_stat_get_dead_tuples(c.oid),
-        pg_catalog.pg_table_size(c.oid), pg_catalog.pg_indexes_size(c.oid), pg_catalog.pg_stat_get_numscans(c.oid),
+        s.table_bytes, s.index_bytes, pg_catalog.pg_stat_get_numscans(c.oid),
         (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_numscans(x.indexrelid)), 0)::pg_catalog.int8 FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid),
         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_index x
          WHERE x.indrelid = c.oid AND NOT x.indisunique AND pg_catalog.pg_stat_get_numscans(x.indexrelid) = 0),
@@ -20,6 +21,8 @@ const TABLES: &str = "SELECT t.id, t.slug, t.schema_name::pg_catalog.text, c.rel
     FROM tenancy.tenants t
     JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
     JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'm')
+    CROSS JOIN LATERAL (SELECT pg_catalog.pg_table_size(c.oid) AS table_bytes, pg_catalog.pg_indexes_size(c.oid) AS index_bytes OFFSET 0) s
+    WHERE s.table_bytes IS NOT NULL AND s.index_bytes IS NOT NULL -- NULL for what has just been dropped
     ORDER BY t.slug, c.relname";
 const COMMANDS: &str = "SELECT pg_catalog.format($1, pg_catalog.format('%I.%I', n.nspname, c.relname))
     FROM tenancy.tenants t
@@ -38,7 +41,7 @@ struct Table {
     name: String,
     namespace: pg_sys::Oid,
     owner: pg_sys::Oid,
-    rows: i64,
+    rows: Option<i64>,
     dead: i64,
     table_bytes: i64,
     index_bytes: i64,
@@ -75,7 +78,7 @@ fn tenant_statistics(
             name!(slug, String),
             name!(schema_name, String),
             name!(table_name, String),
-            name!(row_count, i64),
+            name!(row_count, Option<i64>),
             name!(dead_rows, i64),
             name!(table_bytes, i64),
             name!(index_bytes, i64),
@@ -97,7 +100,7 @@ fn tenant_statistics(
             name: row.must(4)?,
             namespace: row.must(5)?,
             owner: row.must(6)?,
-            rows: row.must(7)?,
+            rows: row.get(7)?,
             dead: row.must(8)?,
             table_bytes: row.must(9)?,
             index_bytes: row.must(10)?,
@@ -110,7 +113,7 @@ fn tenant_statistics(
     })?;
     if exact {
         for table in &mut tables {
-            table.rows = table.count()?;
+            table.rows = procedure::attempt(|| table.count()).ok();
         }
     }
     Ok(TableIterator::new(tables.into_iter().map(|table| {

@@ -78,7 +78,8 @@ fn make(
     action: &'static str,
 ) -> Result<String> {
     name::check(&schema)?;
-    if Schema::find(&schema)?.is_some() {
+    Subject::name(&schema).lock(Mode::Exclusive);
+    if query::as_of_now(|| Schema::find(&schema))?.is_some() {
         return Err(Error::Duplicate("schema", schema));
     }
     let label = format!("{}{tenant}", label::TENANT);

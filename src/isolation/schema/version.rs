@@ -11,12 +11,14 @@ const OF_TENANT: &str = "INSERT INTO tenancy.applied_migrations (template, tenan
 const REMOVE: &str = "DELETE FROM tenancy.applied_migrations WHERE tenant_id = $1";
 const FORGET: &str = "DELETE FROM tenancy.applied_migrations WHERE template = $1";
 
-/// A copy of the template has what the template has.
+/// A copy of the template has what the template has, whatever a schema had that was dropped by hand.
 pub fn copy_of_template(template: &str, tenant: Uuid) -> Result<()> {
+    remove(tenant)?;
     query::run(OF_TEMPLATE, &[template.into(), tenant.into()]).map(drop)
 }
 
 pub fn copy_of_tenant(source: Uuid, destination: Uuid) -> Result<()> {
+    remove(destination)?;
     query::run(OF_TENANT, &[source.into(), destination.into()]).map(drop)
 }
 
