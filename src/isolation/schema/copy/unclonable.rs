@@ -50,6 +50,28 @@ const OBJECTS: &str = "WITH members AS (
     SELECT pg_catalog.pg_describe_object(s.classoid, s.objoid, 0) || CASE s.label WHEN 'protected' THEN ', which is protected' ELSE ', which is exempt' END
     FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy'
     UNION ALL
+    SELECT pg_catalog.pg_describe_object(o.class, o.object, 0) || ', whose owner is neither the schema''s nor a role that the schema''s owner is a member of'
+    FROM (SELECT m.classid AS class, m.objid AS object, c.relowner AS owner FROM members m
+              JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.objid
+          UNION ALL SELECT m.classid, m.objid, p.proowner FROM members m
+              JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.objid
+          UNION ALL SELECT m.classid, m.objid, t.typowner FROM members m
+              JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = m.objid
+          UNION ALL SELECT m.classid, m.objid, s.stxowner FROM members m
+              JOIN pg_catalog.pg_statistic_ext s ON m.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = m.objid) o
+    JOIN pg_catalog.pg_namespace n ON n.oid = $1
+    WHERE o.owner <> n.nspowner AND NOT pg_catalog.pg_has_role(n.nspowner, o.owner, 'USAGE')
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(m.classid, m.objid, 0) || ', which takes a superuser to make'
+    FROM members m JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.objid
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    JOIN pg_catalog.pg_namespace n ON n.oid = $1
+    JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND NOT r.rolsuper
+    WHERE (p.proleakproof OR NOT l.lanpltrusted AND p.prokind <> 'a'
+            OR EXISTS (SELECT FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid
+                AND 'pg_catalog.internal'::pg_catalog.regtype IN (a.aggtranstype, a.aggmtranstype)))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'i')
+    UNION ALL
     SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ', which depends on ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0)
     FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'x'";
 
