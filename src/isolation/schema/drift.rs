@@ -23,6 +23,8 @@ const DISALLOW: &str = "DELETE FROM tenancy.allowed_drift WHERE tenant_id = $1 A
 const SLUG: &str = "SELECT slug FROM tenancy.tenants WHERE id = $1";
 const FORGET: &str = "DELETE FROM tenancy.allowed_drift WHERE tenant_id = $1";
 
+const MAX_OBJECT: usize = 1000;
+
 /// What a schema consists of, by kind and name.
 type Description = BTreeMap<(&'static str, String), String>;
 
@@ -133,9 +135,9 @@ fn allow_schema_drift(tenant: Option<Uuid>, object: Option<&str>, reason: Option
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
     let object = object.ok_or(Error::Null("object"))?;
     let reason = text::check_reason(reason.ok_or(Error::Null("reason"))?)?;
-    if object.trim().is_empty() {
+    if object.trim().is_empty() || object.chars().count() > MAX_OBJECT {
         return Err(Error::invalid(
-            "an object needs a name",
+            "an object needs a name of at most 1000 characters",
             "Write it as column object of tenancy.schema_drift shows it.",
         )
         .into());
