@@ -98,6 +98,11 @@ pub fn statement(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len() as u64))
 }
 
+/// Reads by such a statement: the first column of each row it returns.
+pub fn column<T: FromDatum + IntoDatum>(sql: &str) -> Result<Vec<Option<T>>> {
+    Spi::connect(|client| client.select(sql, None, &[])?.map(|tuple| Row(tuple).get(1)).collect())
+}
+
 /// Runs such a statement, a write or a read, with a snapshot of its own: the first column of each row it returns.
 pub fn current_column<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> Result<Vec<Option<T>>> {
     refuse_during_recovery();

@@ -720,7 +720,6 @@ END
 $$;
 ALTER TABLE hen OWNER TO other_owner;
 ALTER TABLE egg OWNER TO other_owner;
-ALTER TABLE measured_2026_02 OWNER TO other_owner;
 ALTER VIEW barrier OWNER TO other_owner;
 ALTER MATERIALIZED VIEW summed_again OWNER TO other_owner;
 ALTER SEQUENCE descending OWNER TO other_owner;

@@ -52,6 +52,9 @@ const UPDATE_ROOTS: &str = "WITH RECURSIVE ancestors(member, ancestor) AS (
 const FORGET_TABLES: &str =
     "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
+const OPEN_CHILDREN: &str = "SELECT i.inhrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_inherits i
+    JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
+    WHERE NOT EXISTS (SELECT FROM tenancy.protected_tables c WHERE c.table_name = i.inhrelid) LIMIT 1";
 /// Tables that were just labelled as protected and are not closed yet: a restore labels a table before it loads its rows, and makes its
 /// policies last. Should it stop in between, the table is closed.
 const LABELLED: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
@@ -99,10 +102,42 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Fails when a child of a protected table is not protected, or a materialised view copies rows out of one: after DDL that the triggers did not look
+/// at, in which users' code may have run.
+pub fn verify_protection() -> Result<()> {
+    if query::value::<bool>(ANY_PROTECTED, &[])?.is_none() {
+        return Ok(());
+    }
+    if let Some(child) = query::current_rows(OPEN_CHILDREN, &[], |row| row.must::<String>(1))?.into_iter().next() {
+        return Err(Error::Unprotectable(
+            format!("{child} has become a child of a protected table meanwhile"),
+            "A function of the schema does that: a check, a default or an index calls it.".to_owned(),
+        ));
+    }
+    matview::refuse_all()
+}
+
+/// The statement that the running event trigger was called for.
+///
+/// # Safety
+/// `fcinfo` is the record of a call by the event trigger's machinery.
+pub unsafe fn command_tag(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::CommandTag::Type> {
+    // SAFETY: the caller's promise; the context of such a call is an EventTriggerData.
+    unsafe {
+        let context = (*fcinfo).context;
+        let is_ours = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_EventTriggerData;
+        is_ours.then(|| (*context.cast::<pg_sys::EventTriggerData>()).tag)
+    }
+}
+
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
-fn on_ddl_command_end() -> SqlResult<()> {
-    if own_ddl::is_running() {
+fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
+    use pg_sys::CommandTag::{CMDTAG_CREATE_RULE, CMDTAG_CREATE_VIEW};
+    // SAFETY: PostgreSQL is calling this function with this record.
+    let tag = unsafe { command_tag(fcinfo) };
+    // Users' code may run within our own DDL. What it does to views is looked at here, the rest by verify_protection().
+    if own_ddl::is_running() && !matches!(tag, Some(CMDTAG_CREATE_RULE | CMDTAG_CREATE_VIEW)) {
         return Ok(());
     }
     for table in query::rows(LABELLED, &[], |row| row.must::<String>(1))? {

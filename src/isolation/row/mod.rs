@@ -13,6 +13,8 @@ mod policy;
 mod protect;
 mod status;
 
+pub use events::{command_tag, verify_protection};
+
 use crate::level::Level;
 use pgrx::prelude::*;
 

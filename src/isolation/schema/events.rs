@@ -2,8 +2,10 @@
 //! stays the tenant's, and one that is restored becomes it again.
 
 use crate::error::SqlResult;
+use crate::isolation::row;
 use crate::own_ddl;
 use crate::query;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 const RENAME_TENANTS: &str = "UPDATE tenancy.tenants t SET schema_name = n.nspname
@@ -24,11 +26,15 @@ const DROP: &str =
 
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_schema_change() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
-fn on_schema_change() -> SqlResult<()> {
-    if !own_ddl::is_running() {
-        query::run(RENAME_TENANTS, &[])?;
-        query::run(RENAME_TEMPLATES, &[])?;
+fn on_schema_change(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
+    // SAFETY: PostgreSQL is calling this function with this record.
+    let tag = unsafe { row::command_tag(fcinfo) };
+    // The label of a schema that is being made.
+    if own_ddl::is_running() && tag == Some(pg_sys::CommandTag::CMDTAG_SECURITY_LABEL) {
+        return Ok(());
     }
+    query::run(RENAME_TENANTS, &[])?;
+    query::run(RENAME_TEMPLATES, &[])?;
     Ok(())
 }
 

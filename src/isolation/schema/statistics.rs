@@ -58,7 +58,7 @@ impl Table {
         pg_sys::check_for_interrupts!();
         let sql = format!("SELECT pg_catalog.count(*) FROM ONLY {}.{}", ident(&self.schema), ident(&self.name));
         let counts: Vec<Option<i64>> = guard::schema::while_working_on(&[self.namespace], || {
-            role::as_owner_of_all_rows(self.owner, || query::current_column(&sql, &[]))
+            role::as_owner_of_all_rows(self.owner, || query::column(&sql))
         })?;
         Ok(counts.into_iter().flatten().next().unwrap_or(0))
     }

@@ -24,7 +24,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn owner_of(&self, constraint: &Constraint) -> Oid {
-        let table = self.relations.get(&constraint.table).map(|table| self.maker(table));
+        let table = self.relations.get(&constraint.table).map(|table| table.owner);
         let domain = || self.catalog.types.iter().find(|found| found.oid == constraint.domain).map(|found| found.owner);
         table.or_else(domain).unwrap_or(Oid::INVALID)
     }
@@ -62,19 +62,19 @@ impl Planner<'_> {
             self.catalog.constraints.iter().filter(|constraint| constraint.kind == "f" && !constraint.has_parent);
         for constraint in keys {
             let Some(table) = self.relations.get(&constraint.table) else { continue };
-            let maker = self.maker(table);
+            let owner = table.owner;
             let object = named("foreign keys of table", &table.name);
             let addition = format!("ADD CONSTRAINT {} {}", ident(&constraint.name), constraint.definition);
             let referred = constraint.references.and_then(|referred| self.relations.get(&referred));
-            if let Some(referred) = referred.filter(|referred| self.maker(referred) != maker) {
+            if let Some(referred) = referred.filter(|referred| referred.owner != owner) {
                 // The right to refer to another owner's table is among the grants, which come later.
-                let (name, role) = (ident(&referred.name), role_name(maker));
+                let (name, role) = (ident(&referred.name), role_name(owner));
                 let lend = |verb: &str, preposition: &str| {
                     let sql = format!("{verb} REFERENCES ON TABLE {name} {preposition} {role}");
-                    Step::new(self.maker(referred), sql, object.clone())
+                    Step::new(referred.owner, sql, object.clone())
                 };
                 let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                steps.extend([lend("GRANT", "TO"), Step::new(maker, sql, object.clone()), lend("REVOKE", "FROM")]);
+                steps.extend([lend("GRANT", "TO"), Step::new(owner, sql, object.clone()), lend("REVOKE", "FROM")]);
                 last = None;
                 continue;
             }
@@ -85,7 +85,7 @@ impl Planner<'_> {
                 }
                 _ => {
                     let sql = format!("ALTER TABLE {} {addition}", ident(&table.name));
-                    steps.push(Step::new(maker, sql, object));
+                    steps.push(Step::new(owner, sql, object));
                 }
             }
             last = Some(table.oid);

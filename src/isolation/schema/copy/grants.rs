@@ -18,12 +18,10 @@ const ENTRIES: &str = "WITH objects (class, object, sub, owner, acl, kind, defau
         UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0, p.proowner, p.proacl, 'f', 'f' FROM pg_catalog.pg_proc p WHERE p.oid = ANY ($2)
         UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid, 0, t.typowner, t.typacl, 'T', 'T' FROM pg_catalog.pg_type t WHERE t.oid = ANY ($3)
         UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid, 0, n.nspowner, n.nspacl, 'n', 'n' FROM pg_catalog.pg_namespace n WHERE n.oid = $4
-    ), makers (object, maker) AS (
-        SELECT * FROM ROWS FROM (pg_catalog.unnest($5::pg_catalog.oid[]), pg_catalog.unnest($6::pg_catalog.oid[])) m
     ), wanted AS (
         SELECT o.*, pg_catalog.acldefault(o.kind, o.owner) AS plain,
-               (SELECT d.defaclacl FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = coalesce(m.maker, o.owner) AND d.defaclnamespace = 0 AND d.defaclobjtype = o.default_kind) AS preset
-        FROM objects o LEFT JOIN makers m ON m.object = o.object
+               (SELECT d.defaclacl FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = o.owner AND d.defaclnamespace = 0 AND d.defaclobjtype = o.default_kind) AS preset
+        FROM objects o
     )
     SELECT w.class, w.object, w.sub, w.owner, e.base, a.grantor,
            CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,
@@ -69,26 +67,17 @@ struct Change {
     after: String,
 }
 
-fn read(schema: Oid, catalog: &Catalog, makers: &[Object]) -> Result<Vec<Acl>> {
+fn read(schema: Oid, catalog: &Catalog) -> Result<Vec<Acl>> {
     let oids = |objects: &mut dyn Iterator<Item = Oid>| objects.collect::<Vec<Oid>>();
     let relations = oids(&mut catalog.relations.iter().map(|relation| relation.oid));
     let functions = oids(&mut catalog.functions.iter().map(|function| function.oid));
     let types = oids(&mut catalog.types.iter().map(|found| found.oid));
-    let (made, makers): (Vec<Oid>, Vec<Oid>) = makers.iter().copied().unzip();
     let mut acls: Vec<Acl> = Vec::new();
-    let entries = query::rows(
-        ENTRIES,
-        &[relations.into(), functions.into(), types.into(), schema.into(), made.into(), makers.into()],
-        |row| {
-            let entry = Entry {
-                grantor: row.must(6)?,
-                grantee: row.must(7)?,
-                privilege: row.must(8)?,
-                grantable: row.must(9)?,
-            };
-            Ok(((row.must(1)?, row.must(2)?), row.must::<i32>(3)?, row.must::<Oid>(4)?, row.must::<bool>(5)?, entry))
-        },
-    )?;
+    let entries = query::rows(ENTRIES, &[relations.into(), functions.into(), types.into(), schema.into()], |row| {
+        let entry =
+            Entry { grantor: row.must(6)?, grantee: row.must(7)?, privilege: row.must(8)?, grantable: row.must(9)? };
+        Ok(((row.must(1)?, row.must(2)?), row.must::<i32>(3)?, row.must::<Oid>(4)?, row.must::<bool>(5)?, entry))
+    })?;
     for (object, column, owner, is_base, entry) in entries {
         if acls.last().is_none_or(|acl| (acl.object, acl.column) != (object, column)) {
             acls.push(Acl { object, column, owner, base: Vec::new(), target: Vec::new() });
@@ -168,14 +157,9 @@ pub struct Grants {
 }
 
 /// What each object is granted beyond a new one: its kind and name, and the statements less these.
-fn changes(
-    schema: Oid,
-    catalog: &Catalog,
-    makers: &[Object],
-    destination: &str,
-) -> Result<Vec<(&'static str, String, Vec<Change>)>> {
+fn changes(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Vec<(&'static str, String, Vec<Change>)>> {
     let mut all = Vec::new();
-    for acl in read(schema, catalog, makers)? {
+    for acl in read(schema, catalog)? {
         let (class, oid) = acl.object;
         let mut column = None;
         let (kind, name) = match class {
@@ -205,9 +189,9 @@ fn changes(
 }
 
 /// The statements that give the copy in `destination` the privileges of `schema`. Objects that need the same are named together.
-pub fn steps(schema: Oid, catalog: &Catalog, makers: &[Object], destination: &str) -> Result<Grants> {
+pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants> {
     let mut groups: Vec<(&'static str, Vec<Change>, Vec<String>)> = Vec::new();
-    for (kind, name, changes) in changes(schema, catalog, makers, destination)? {
+    for (kind, name, changes) in changes(schema, catalog, destination)? {
         match groups.iter_mut().find(|(known, wanted, _)| *known == kind && *wanted == changes) {
             Some((_, _, names)) => names.push(name),
             None => groups.push((kind, changes, vec![name])),
@@ -228,9 +212,9 @@ pub fn steps(schema: Oid, catalog: &Catalog, makers: &[Object], destination: &st
 }
 
 /// The privileges of each object, and the default ones, in words that can be compared.
-pub fn parts(schema: Oid, catalog: &Catalog, makers: &[Object], name: &str) -> Result<Vec<Part>> {
+pub fn parts(schema: Oid, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
-    for (_, name, changes) in changes(schema, catalog, makers, name)? {
+    for (_, name, changes) in changes(schema, catalog, name)? {
         let texts = changes.into_iter().map(|change| format!("{}{}", change.before.replace(" ON ", ""), change.after));
         let text = texts.collect::<Vec<String>>().join("; ");
         // A table's and those of its columns.

@@ -25,6 +25,7 @@ pub use rows::Data;
 
 use crate::error::{Error, Result};
 use crate::guard;
+use crate::isolation::row;
 use crate::label::PROVIDER;
 use crate::own_ddl;
 use crate::query::{self, ident, literal};
@@ -105,7 +106,7 @@ pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
     unclonable::refuse(source.oid)?;
     read(source, destination, |catalog, planner| {
         let mut plan = planner.plan()?;
-        let mut grants = grants::steps(source.oid, catalog, &planner.made_for_others(), destination)?;
+        let mut grants = grants::steps(source.oid, catalog, destination)?;
         plan.close = grants::defaults(source.oid, destination)?;
         plan.leave = grants.schema;
         // A view is filled with what its owner may read.
@@ -119,7 +120,7 @@ pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
 pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
     let foreign = unclonable::find(schema.oid)?;
     // Its operators would stand in for those that the catalogs are read with.
-    let is_readable = !foreign.iter().any(|name| name.starts_with("operator "));
+    let is_readable = !unclonable::has_operators(schema.oid)?;
     let foreign =
         foreign.into_iter().map(|name| Part { kind: "object", name, definition: "cannot be cloned".to_owned() });
     if !is_readable {
@@ -128,7 +129,7 @@ pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
     let mut parts = read(schema, name, |catalog, planner| {
         let mut parts = planner.parts()?;
         parts.extend(planner.comments());
-        parts.extend(grants::parts(schema.oid, catalog, &planner.made_for_others(), name)?);
+        parts.extend(grants::parts(schema.oid, catalog, name)?);
         Ok(parts)
     })?;
     parts.extend(foreign);
@@ -165,7 +166,8 @@ pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Res
             run(&plan.leave)
         };
         guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))?;
-        // The owner's code has run, and could have put another schema in its place.
+        // The owner's code has run, while nobody looked: it could have put another schema in its place, or changed shared tables.
+        row::verify_protection()?;
         match query::as_of_now(|| Schema::find(destination))? {
             Some(found) if found.oid == new => Ok(()),
             _ => Err(Error::State(format!("schema \"{destination}\" was replaced while it was made"), "")),

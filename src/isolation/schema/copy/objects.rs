@@ -238,7 +238,7 @@ impl Planner<'_> {
         let changes: Vec<String> = if relation.kind == Kind::View { changes } else { vec![comma(&changes)] };
         for change in changes {
             let sql = format!("ALTER {keyword} {} {change}", ident(&relation.name));
-            steps.push(Step::new(self.maker(relation), sql, named("relation", &relation.name)));
+            steps.push(Step::new(relation.owner, sql, named("relation", &relation.name)));
         }
     }
 }

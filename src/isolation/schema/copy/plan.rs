@@ -42,8 +42,6 @@ pub struct Rows {
     /// The partitioned tables that it is a part of.
     pub part_of: Vec<String>,
     pub owner: Oid,
-    /// Who owns the copy as long as it is made.
-    pub maker: Oid,
     /// What is copied, all columns but generated ones: each with what it is read as.
     pub columns: Vec<(String, String)>,
 }
@@ -59,8 +57,6 @@ impl Rows {
 pub struct Position {
     pub name: String,
     pub owner: Oid,
-    /// Who owns the copy as long as it is made.
-    pub maker: Oid,
     /// The table that draws from it, where one owns it.
     pub table: Option<String>,
 }
@@ -147,7 +143,6 @@ impl<'a> Planner<'a> {
         complete.extend(self.triggers()?);
         complete.extend(self.foreign_keys());
         complete.extend(self.ownerships());
-        complete.extend(self.handovers());
         complete.extend(self.notes());
         let (mut define, order) = self.definitions()?;
         for step in define.iter_mut().chain(&mut complete) {
@@ -306,25 +301,6 @@ impl<'a> Planner<'a> {
         edges
     }
 
-    /// Children whose makers are not their owners, each with its maker.
-    pub fn made_for_others(&self) -> Vec<(Oid, Oid)> {
-        let relations = self.catalog.relations.iter();
-        relations
-            .map(|relation| (relation.oid, self.maker(relation), relation.owner))
-            .filter(|(_, maker, owner)| maker != owner)
-            .map(|(oid, maker, _)| (oid, maker))
-            .collect()
-    }
-
-    /// Who makes a relation: for a child the owner of its parent, since only who owns both may join them, and for a sequence the owner of
-    /// its table. The child is handed to its owner when nothing is left to be done to it.
-    pub(super) fn maker(&self, relation: &Relation) -> Oid {
-        let owned_by =
-            self.catalog.sequences.get(&relation.oid).and_then(|sequence| sequence.owned_by).map(|(table, _)| table);
-        let above = relation.parents.first().copied().or(owned_by).and_then(|above| self.relations.get(&above));
-        above.map_or(relation.owner, |above| self.maker(above))
-    }
-
     /// Partitions are attached once both exist.
     pub(super) fn is_partition_of(&self, object: &Object, parent: &Object) -> bool {
         self.relations
@@ -351,10 +327,10 @@ impl<'a> Planner<'a> {
             Node::Type(found) => (found.owner, self.create_type(found, apart)),
             Node::Function(function) => return self.create_function(function, steps),
             Node::Relation(relation) => match relation.kind {
-                Kind::Sequence => (self.maker(relation), self.create_sequence(relation)),
-                Kind::View => (self.maker(relation), create_view(relation)),
-                Kind::Materialized => (self.maker(relation), create_materialized_view(relation)),
-                _ => (self.maker(relation), self.create_table(relation, apart)),
+                Kind::Sequence => (relation.owner, self.create_sequence(relation)),
+                Kind::View => (relation.owner, create_view(relation)),
+                Kind::Materialized => (relation.owner, create_materialized_view(relation)),
+                _ => (relation.owner, self.create_table(relation, apart)),
             },
             Node::Default(table, column) => {
                 let Some((_, default)) = &column.default else { return Ok(()) };
@@ -406,7 +382,6 @@ impl<'a> Planner<'a> {
                 name: table.name.clone(),
                 part_of: above(table),
                 owner: table.owner,
-                maker: self.maker(table),
                 columns: table.columns.iter().filter(|column| column.generated.is_none()).map(column).collect(),
                 oid: table.oid,
             })
@@ -420,12 +395,7 @@ impl<'a> Planner<'a> {
         };
         let sequences = self.catalog.relations.iter().filter(|relation| relation.kind == Kind::Sequence);
         sequences
-            .map(|sequence| Position {
-                name: sequence.name.clone(),
-                owner: sequence.owner,
-                maker: self.maker(sequence),
-                table: table(sequence),
-            })
+            .map(|sequence| Position { name: sequence.name.clone(), owner: sequence.owner, table: table(sequence) })
             .collect()
     }
 }

@@ -70,7 +70,7 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
         let new = literal(&format!("{}.{name}", ident(destination)));
         let (value, is_called) = (literal(value), literal(is_called));
         let set = format!("SELECT pg_catalog.setval({new}, {value}, {is_called})");
-        role::as_owner(position.maker, || query::statement(&set, &[]))?;
+        role::as_owner(position.owner, || query::statement(&set, &[]))?;
     }
     Ok(())
 }
@@ -89,21 +89,15 @@ fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) ->
             format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM ONLY {original}")
         }
     };
-    // An owner may have taken rights from themselves, and a child is its parent's owner's as long as it is made.
-    let mut lent = Vec::new();
-    if query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? != Some(true) {
-        lent.push((table.owner, format!("SELECT ON {original}")));
-    }
-    if table.maker != table.owner {
-        lent.push((table.maker, format!("INSERT ON {copy}")));
-    }
-    for (owner, right) in &lent {
-        role::as_owner(*owner, || query::statement(&format!("GRANT {right} TO {role}"), &[]))?;
-    }
+    // An owner may have taken the right from themselves.
+    let may_read = query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? == Some(true);
+    let lend = |verb: &str, preposition: &str| {
+        let sql = format!("{verb} SELECT ON {original} {preposition} {role}");
+        if may_read { Ok(0) } else { role::as_owner(table.owner, || query::statement(&sql, &[])) }
+    };
+    lend("GRANT", "TO")?;
     role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
-    for (owner, right) in &lent {
-        role::as_owner(*owner, || query::statement(&format!("REVOKE {right} FROM {role}"), &[]))?;
-    }
+    lend("REVOKE", "FROM")?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ impl Planner<'_> {
                 continue;
             }
             let object = named("index", &index.name);
-            let mut push = |sql: String| steps.push(Step::new(self.maker(table), sql, object.clone()));
+            let mut push = |sql: String| steps.push(Step::new(table.owner, sql, object.clone()));
             if !index.valid && table.kind != Kind::Partitioned {
                 return Err(Error::State(
                     format!("{object} of {}.{} is not valid", ident(self.source), ident(&table.name)),
@@ -49,7 +49,7 @@ impl Planner<'_> {
             let parent = indexes.get(&index.parent?).filter(|parent| !parent.of_constraint)?;
             let table = self.relations.get(&parent.table)?;
             let sql = format!("ALTER INDEX {} ATTACH PARTITION {}", ident(&parent.name), ident(&index.name));
-            Some(Step::new(self.maker(table), sql, named("index", &index.name)))
+            Some(Step::new(table.owner, sql, named("index", &index.name)))
         };
         self.catalog.indexes.iter().filter_map(step).collect()
     }
@@ -95,7 +95,7 @@ impl Planner<'_> {
             let (name, bound) = (ident(&table.name), table.bound.as_deref().unwrap_or_default());
             let object = named("partition", &table.name);
             let sql = format!("ALTER TABLE ONLY {} ATTACH PARTITION {name} {bound}", ident(&parent.name));
-            steps.push(Step::new(self.maker(parent), sql, object));
+            steps.push(Step::new(parent.owner, sql, object));
         }
         steps
     }
@@ -111,7 +111,7 @@ impl Planner<'_> {
                 .definition
                 .strip_prefix(&prefix)
                 .ok_or_else(|| Error::Internal(format!("unexpected definition of {object}")))?;
-            let owner = self.relations.get(&statistics.table).map_or(statistics.owner, |table| self.maker(table));
+            let owner = self.relations.get(&statistics.table).map_or(statistics.owner, |table| table.owner);
             let name = ident(&statistics.name);
             let role = owner;
             steps.push(Step::new(role, format!("CREATE STATISTICS {rest}"), object.clone()));
@@ -150,7 +150,7 @@ impl Planner<'_> {
             changes.extend(table.force.then(|| "FORCE ROW LEVEL SECURITY".to_owned()));
             if !changes.is_empty() {
                 let sql = format!("ALTER TABLE ONLY {} {}", ident(&table.name), comma(&changes));
-                steps.push(Step::new(self.maker(table), sql, named("table", &table.name)));
+                steps.push(Step::new(table.owner, sql, named("table", &table.name)));
             }
         }
         steps
@@ -165,8 +165,8 @@ impl Planner<'_> {
                 .into_iter()
                 .find_map(|after| self.unqualify(&rule.definition, table, &[" TO "], after, &object).ok());
             let sql = text.ok_or_else(|| Error::Internal(format!("unexpected definition of {object}")))?;
-            steps.push(Step::new(self.maker(table), sql, object).on(table));
-            steps.extend(change_state(table, self.maker(table), "RULE", rule));
+            steps.push(Step::new(table.owner, sql, object).on(table));
+            steps.extend(change_state(table, "RULE", rule));
         }
         Ok(steps)
     }
@@ -175,7 +175,7 @@ impl Planner<'_> {
         let step = |policy: &Attached| {
             let table = self.relations.get(&policy.table)?;
             let sql = format!("CREATE POLICY {} ON {} {}", ident(&policy.name), ident(&table.name), policy.definition);
-            Some(Step::new(self.maker(table), sql, named("policy", &policy.name)).on(table))
+            Some(Step::new(table.owner, sql, named("policy", &policy.name)).on(table))
         };
         self.catalog.policies.iter().filter_map(step).collect()
     }
@@ -185,7 +185,7 @@ impl Planner<'_> {
         for trigger in &self.catalog.triggers {
             let Some(table) = self.relations.get(&trigger.table) else { continue };
             let object = named("trigger", &trigger.name);
-            let role = self.maker(table);
+            let role = table.owner;
             if !trigger.has_parent {
                 steps.push(Step::new(role, self.create_trigger(trigger, table, &object)?, object.clone()).on(table));
             }
@@ -212,23 +212,6 @@ impl Planner<'_> {
         Ok(if sql.contains(&on) { sql.replacen(&from, " FROM ", 1) } else { sql })
     }
 
-    /// Children to their owners.
-    pub(super) fn handovers(&self) -> Vec<Step> {
-        let children =
-            self.catalog.relations.iter().filter(|child| {
-                matches!(child.kind, Kind::Table | Kind::Partitioned) && self.maker(child) != child.owner
-            });
-        children
-            .map(|child| {
-                Step::new(
-                    self.schema_owner,
-                    format!("ALTER TABLE {} OWNER TO {}", ident(&child.name), role_name(child.owner)),
-                    named("table", &child.name),
-                )
-            })
-            .collect()
-    }
-
     /// Sequences to the columns that they belong to, once both exist.
     pub(super) fn ownerships(&self) -> Vec<Step> {
         let step = |relation: &Relation| {
@@ -242,7 +225,7 @@ impl Planner<'_> {
                 ident(&table.name),
                 ident(&column.name)
             );
-            Some(Step::new(self.maker(relation), sql, named("sequence", &relation.name)))
+            Some(Step::new(relation.owner, sql, named("sequence", &relation.name)))
         };
         self.catalog.relations.iter().filter_map(step).collect()
     }
@@ -261,7 +244,7 @@ impl Planner<'_> {
     }
 }
 
-fn change_state(table: &Relation, maker: Oid, keyword: &str, attached: &Attached) -> Option<Step> {
+fn change_state(table: &Relation, keyword: &str, attached: &Attached) -> Option<Step> {
     let state = match attached.enabled.as_deref()? {
         "D" => "DISABLE",
         "R" => "ENABLE REPLICA",
@@ -269,5 +252,5 @@ fn change_state(table: &Relation, maker: Oid, keyword: &str, attached: &Attached
         _ => return None,
     };
     let sql = format!("ALTER TABLE {} {state} {keyword} {}", ident(&table.name), ident(&attached.name));
-    Some(Step::new(maker, sql, named(&keyword.to_lowercase(), &attached.name)).on(table))
+    Some(Step::new(table.owner, sql, named(&keyword.to_lowercase(), &attached.name)).on(table))
 }

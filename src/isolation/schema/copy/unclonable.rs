@@ -47,6 +47,13 @@ const OBJECTS: &str = "WITH members AS (
     JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
     WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.relispartition AND c.relnamespace <> $1
     UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0) || ', whose owner is not that of '
+        || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, p.oid, 0)
+    FROM members m JOIN pg_catalog.pg_inherits i ON i.inhrelid = m.objid
+    JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.relowner <> c.relowner
+    UNION ALL
     SELECT pg_catalog.pg_describe_object(s.classoid, s.objoid, 0) || CASE s.label WHEN 'protected' THEN ', which is protected' ELSE ', which is exempt' END
     FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy'
     UNION ALL
@@ -74,6 +81,15 @@ const OBJECTS: &str = "WITH members AS (
     UNION ALL
     SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ', which depends on ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0)
     FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'x'";
+
+const OPERATORS: &str = "SELECT true FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1
+      AND d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass LIMIT 1";
+
+/// Whether the schema has operators.
+pub fn has_operators(schema: Oid) -> Result<bool> {
+    Ok(query::value::<bool>(OPERATORS, &[schema.into()])?.is_some())
+}
 
 /// What the schema has that cannot be copied.
 pub fn find(schema: Oid) -> Result<Vec<String>> {
