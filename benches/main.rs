@@ -2,6 +2,7 @@
 //! servers, in interleaved rounds. `README.md` says what each compares and how to read the table.
 
 mod cpu;
+mod crm;
 mod figures;
 mod pgbench;
 mod report;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 10] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
@@ -25,6 +26,9 @@ const GROUPS: [Group; 7] = [
     ("principal", figures::principal::measure),
     ("unrelated", figures::unrelated::measure),
     ("skew", figures::skew::measure),
+    ("clone", figures::clone::measure),
+    ("schemas", figures::schemas::measure),
+    ("fleet", figures::fleet::measure),
 ];
 
 fn main() -> ExitCode {

@@ -11,6 +11,8 @@ pub enum Unit {
     Transactions,
     /// Rows in a second: more is better.
     Rows,
+    /// Schemas made in a second: more is better.
+    Schemas,
 }
 
 impl Unit {
@@ -21,6 +23,7 @@ impl Unit {
             Unit::Seconds => format!("{:.1} ms", value * 1e3),
             Unit::Transactions => format!("{value:.0} tps"),
             Unit::Rows => format!("{value:.0} rows/s"),
+            Unit::Schemas => format!("{value:.1} schemas/s"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Dumps and restores: what pg_dump writes makes the same database in a new cluster, as closed as it was.
 
+mod schemas;
+
 use crate::access::fixtures::{self, ApiKey};
 use crate::row::{column_as, read_as, refused_as, touched_as, without_restrict};
 use harness::{

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod authority;
+mod backup;
 mod context;
 mod crash;
 mod dump;
@@ -14,6 +15,8 @@ mod pooling;
 mod purge;
 mod readme;
 mod row;
+mod scale;
+mod schema;
 mod schema_clone;
 mod schema_guard;
 mod secrecy;

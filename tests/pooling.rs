@@ -1,6 +1,7 @@
 //! Behind PgBouncer in transaction mode, where each transaction may find another server session and each
 //! server session serves every tenant.
 
+mod schemas;
 mod storm;
 pub(crate) mod wire;
 

@@ -2,6 +2,7 @@
 //! tables' owners have put in the way.
 
 use crate::access::fixtures;
+use crate::schema::fixtures::House;
 use harness::{
     Client, Cluster, Database, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, protected_table, rows,
     simple, tenant, tenants, wait_until,
@@ -1191,4 +1192,66 @@ fn a_purge_leaves_no_tenant_bound() {
     as_tenant(&mut admin, ids[1], |transaction| {
         assert_eq!(one::<Uuid>(transaction, "SELECT current_tenant()", &[]), ids[1]);
     });
+}
+
+// ---------------------------------------------------------------------------------------------- schemas of tenants
+
+/// One tenant's schema cannot be dropped, another's rows can: each failure is its own, and both can be gone on with.
+#[test]
+fn purging_the_expired_goes_on_past_a_schema_that_others_depend_on() {
+    let house = House::new("purge_schemas");
+    protected_table(&house.database);
+    let tenants = ["a", "b", "c"].map(|slug| house.tenant(slug));
+    for tenant in tenants {
+        as_tenant(&mut house.connect("app"), tenant, |transaction| {
+            let fill = "INSERT INTO accounts (name) VALUES ('x'); INSERT INTO public.notes (body) VALUES ('x')";
+            transaction.batch_execute(fill).expect("fill");
+        });
+        delete(&mut house.connect("operator"), tenant);
+    }
+    let mut superuser = house.superuser();
+    superuser.batch_execute("CREATE VIEW public.seen AS SELECT name FROM of_b.accounts").expect("a view");
+    let (mut admin, notices) = house.database.connect_with_notices("admin");
+    admin.batch_execute("CALL purge_expired_tenants()").expect("purge");
+    assert!(notices.contains("was not purged") && notices.contains("of_b"), "{:?}", notices.messages());
+    assert!(
+        exists(&mut superuser, tenants[1])
+            && !exists(&mut superuser, tenants[0])
+            && !exists(&mut superuser, tenants[2])
+    );
+    let left = "SELECT string_agg(nspname, ' ') FROM pg_namespace WHERE nspname LIKE 'of\\_%'";
+    assert_eq!(one::<String>(&mut superuser, left, &[]), "of_b");
+    assert_eq!(count(&mut superuser, "public.seen"), 1);
+    assert_eq!(count(&mut superuser, "notes"), 1, "nothing of a tenant goes before its schema");
+    fails(house.connect("operator").query("SELECT restore_tenant($1)", &[&tenants[1]]), "55000");
+    superuser.batch_execute("DROP VIEW public.seen").expect("drop the view");
+    admin.batch_execute("CALL purge_expired_tenants()").expect("purge");
+    assert_eq!(count(&mut superuser, "tenancy.tenants"), 0);
+    assert_eq!(count(&mut superuser, "notes"), 0);
+    assert_eq!(one::<Option<String>>(&mut superuser, left, &[]), None);
+    house.assert_legal();
+}
+
+/// The schema is dropped by the product, and none of the code in it runs.
+#[test]
+fn a_purge_runs_no_code_of_the_tenants_schema() {
+    let house = House::new("purge_trapped");
+    let tenant = house.tenant("a");
+    let mut superuser = house.superuser();
+    superuser
+        .batch_execute(
+            "CREATE TABLE public.ran (who text); GRANT INSERT ON public.ran TO PUBLIC;
+             CREATE FUNCTION of_a.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ran VALUES (current_user); RETURN NULL; END $$;
+             CREATE TRIGGER row BEFORE DELETE ON of_a.accounts FOR EACH ROW EXECUTE FUNCTION of_a.trap();
+             CREATE TRIGGER statement BEFORE DELETE ON of_a.accounts EXECUTE FUNCTION of_a.trap();
+             CREATE TRIGGER emptied BEFORE TRUNCATE ON of_a.accounts EXECUTE FUNCTION of_a.trap();
+             CREATE RULE gone AS ON DELETE TO of_a.entries DO ALSO INSERT INTO public.ran VALUES ('rule');
+             INSERT INTO of_a.accounts (name) VALUES ('x')",
+        )
+        .expect("traps");
+    delete(&mut house.connect("operator"), tenant);
+    purge(&mut house.connect("admin"), tenant).expect("purge");
+    assert_eq!(count(&mut superuser, "public.ran"), 0);
+    assert_eq!(count(&mut superuser, "pg_namespace WHERE nspname = 'of_a'"), 0);
+    assert_eq!(count(&mut superuser, "tenancy.audit_log WHERE action = 'tenant.purged'"), 1);
 }

@@ -2,6 +2,10 @@
 
 #[path = "crash.rs"]
 mod crash;
+#[path = "soak/crm.rs"]
+mod crm;
+#[path = "soak/figures.rs"]
+mod figures;
 #[path = "fleet/fixtures.rs"]
 mod fixtures;
 #[path = "fleet/storm.rs"]
@@ -99,4 +103,30 @@ fn a_migration_that_fails_for_seven_of_a_thousand_tenants_is_mended_and_resumed(
 #[test]
 fn after_each_of_three_crashes_each_of_a_thousand_tenants_is_migrated_once() {
     fleet::survive(1_000, 3);
+}
+
+/// What a tenant's schema costs does not grow with the number of tenants, for a session that makes them all.
+#[test]
+fn the_last_of_a_thousand_schemas_takes_no_longer_than_the_first() {
+    const TENANTS: usize = 1_000;
+    let cluster = Cluster::start(Options::new());
+    let database = crm::template(&cluster);
+    let taken = crm::create(&database, TENANTS);
+    let [first, last] = crm::first_and_last(&taken);
+    println!("a tenant with its schema: {first:.1?} in the first hundred, {last:.1?} in the last");
+    assert!(
+        last.as_secs_f64() <= 1.5 * first.as_secs_f64(),
+        "{first:.1?} in the first hundred, {last:.1?} in the last"
+    );
+    let mut superuser = database.superuser();
+    assert_eq!(count(&mut superuser, "tenancy.tenants WHERE schema_name IS NOT NULL"), TENANTS as i64);
+    assert_eq!(count(&mut superuser, "pg_class WHERE relname = 'contacts' AND relkind = 'r'"), TENANTS as i64 + 1);
+}
+
+/// Printed for the README: `TENANCY_SCHEMAS=3000 make soak TESTS='--ignored --nocapture in_figures'`.
+#[test]
+#[ignore = "takes half an hour, and prints rather than proves"]
+fn thousands_of_schemas_in_figures() {
+    let tenants = std::env::var("TENANCY_SCHEMAS").ok().and_then(|number| number.parse().ok());
+    figures::print(tenants.unwrap_or(3_000));
 }

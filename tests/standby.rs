@@ -1,6 +1,7 @@
 //! On a streaming hot standby credentials are checked and data is read as on the primary, and nothing is written.
 
 use crate::access::fixtures::{ApiKey, api_key, attempt, bind_by_key, member, signing_key, token};
+use crate::schema::arguments;
 use harness::postgres::{IsolationLevel, NoTls};
 use harness::{
     Client, Cluster, Database, GenericClient, Options, Uuid, as_tenant, bind, count, fails, one, optional,
@@ -236,4 +237,61 @@ fn a_promoted_standby_writes_and_knows_every_credential() {
     let key = api_key(&mut app, made[0], None, &[]);
     assert!(is_valid(&mut client, &key.text));
     assert!(is_valid(&mut pair.database.connect("client"), &ours.key.text), "the former primary goes its own way");
+}
+
+#[test]
+fn on_a_standby_schemas_are_guarded_read_and_not_made() {
+    let mut made = None;
+    let pair = Pair::new("standby_schemas", |database| {
+        crate::schema::fixtures::install(database);
+        let [a, b] = ["a", "b"]
+            .map(|slug| -> Uuid { one(&mut database.connect("operator"), crate::schema::fixtures::CREATE, &[&slug]) });
+        for tenant in [a, b] {
+            as_tenant(&mut database.connect("app"), tenant, |tx| {
+                tx.batch_execute("INSERT INTO accounts (name) VALUES (current_schema)").expect("insert")
+            });
+        }
+        database.superuser().batch_execute("CREATE INDEX own ON of_b.accounts (name)").expect("drift");
+        made = Some([a, b]);
+    });
+    let [a, b] = made.expect("made");
+    let mut app = pair.connect("app");
+    for (tenant, own, other) in [(a, "of_a", "of_b"), (b, "of_b", "of_a"), (a, "of_a", "of_b")] {
+        let mut transaction = app.transaction().expect("begin");
+        bind(&mut transaction, tenant);
+        assert_eq!(one::<String>(&mut transaction, "SELECT name FROM accounts", &[]), own);
+        assert_eq!(one::<i64>(&mut transaction, "SELECT how_many()", &[]), 1);
+        fails(transaction.batch_execute(&format!("SELECT * FROM {other}.accounts")), "42501");
+        transaction.rollback().expect("roll back");
+        let mut transaction = app.transaction().expect("begin");
+        bind(&mut transaction, tenant);
+        fails(transaction.batch_execute("INSERT INTO accounts (name) VALUES ('x')"), "25006");
+    }
+    fails(app.batch_execute("SELECT * FROM of_a.accounts"), "42501");
+    fails(pair.connect("owner").batch_execute("SELECT * FROM of_a.accounts"), "42501");
+    let mut admin = pair.connect("admin");
+    for read in arguments::READS {
+        rows(&mut admin, &format!("SELECT * FROM {read}"), &[]);
+    }
+    assert_eq!(
+        simple(&mut admin, "SELECT slug, object FROM tenancy.schema_drift"),
+        [[Some("b".to_owned()), Some("own".to_owned())]]
+    );
+    let counted = "SELECT sum(row_count)::bigint FROM tenant_statistics(true) WHERE table_name = 'accounts'";
+    assert_eq!(one::<i64>(&mut admin, counted, &[]), 2);
+    let pid = harness::backend_pid(&mut admin);
+    for write in arguments::WRITES {
+        let call = write.replace("{x}", &format!("'{a}'::uuid")).replace("{r}", &format!("'{b}'::uuid"));
+        fails(admin.batch_execute(&format!("SELECT * FROM {call}")), "25006");
+    }
+    fails(admin.batch_execute("CALL migrate_tenants('t')"), "25006");
+    assert_eq!(harness::backend_pid(&mut admin), pid, "the session goes on");
+    // A schema that is dropped and one that is made on the primary are so here.
+    let database = &pair.database;
+    rows(&mut database.connect("admin"), "SELECT delete_tenant_schema($1)", &[&a]);
+    let c: Uuid = one(&mut database.connect("operator"), crate::schema::fixtures::CREATE, &[&"c"]);
+    pair.catch_up();
+    fails(app.query("SELECT set_tenant($1)", &[&a]), "55000");
+    as_tenant(&mut app, c, |tx| assert_eq!(count(tx, "accounts"), 0));
+    fails(app.batch_execute("SELECT * FROM of_c.accounts"), "42501");
 }

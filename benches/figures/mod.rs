@@ -1,9 +1,12 @@
 //! The figures, in groups that share a server.
 
+pub mod clone;
 pub mod create;
+pub mod fleet;
 pub mod insert;
 pub mod keys;
 pub mod principal;
 pub mod rows;
+pub mod schemas;
 pub mod skew;
 pub mod unrelated;

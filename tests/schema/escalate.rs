@@ -78,7 +78,7 @@ impl Trapped {
             register,
             create("first", "'copied'"),
             "SELECT create_tenant('x', slug => 'second', isolation => 'row')".to_owned(),
-            "SELECT clone_tenant_schema(find_tenant('first'), find_tenant('second'))".to_owned(),
+            "SELECT clone_tenant_schema(find_tenant('first'), find_tenant('second')) WHERE find_tenant('first') IS NOT NULL".to_owned(),
             "SELECT count(*) FROM tenancy.differences()".to_owned(),
             "SELECT count(*) FROM tenant_statistics(exact => true)".to_owned(),
         ];
@@ -330,4 +330,65 @@ fn a_bound_tenants_rows_are_not_open_to_the_code_of_a_template() {
         0,
         "the owner has read the tenant's rows"
     );
+}
+
+/// A template in a superuser's schema, where an ordinary role owns a partition and a domain.
+#[test]
+fn a_guest_in_a_superusers_schema_gains_nothing() {
+    let trapped = Trapped::new(
+        "guest",
+        "ALTER SCHEMA trapped OWNER TO postgres; GRANT USAGE, CREATE ON SCHEMA trapped TO owner;
+         CREATE TABLE trapped.parent (id integer) PARTITION BY RANGE (id);
+         CREATE TABLE trapped.child PARTITION OF trapped.parent FOR VALUES FROM (0) TO (10); INSERT INTO trapped.child VALUES (1);
+         ALTER TABLE trapped.child OWNER TO owner;
+         SET ROLE owner;
+         CREATE FUNCTION trapped.harmless(value integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+         CREATE DOMAIN trapped.dom AS integer CHECK (trapped.harmless(VALUE));
+         RESET ROLE;
+         CREATE VIEW trapped.v AS SELECT '{5}'::trapped.dom[] AS x;",
+        "CREATE FUNCTION trapped.hidden(value integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM public.witness('index'); RETURN true; END $$;
+         CREATE INDEX of_child ON trapped.child (trapped.hidden(id));
+         CREATE OR REPLACE FUNCTION trapped.harmless(value integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN public.witness('turned') = 1; END $$",
+    );
+    trapped.work("{child}");
+    trapped.assert_ran_as_the_owner_alone();
+}
+
+/// What the code of a template defines while a copy is made is no part of the copy: the product looks at it as ever.
+#[test]
+fn what_a_templates_code_defines_is_looked_at() {
+    let trapped = Trapped::new(
+        "defines",
+        "CREATE TABLE public.parts (tenant_id uuid NOT NULL, id integer) PARTITION BY RANGE (id); ALTER TABLE public.parts OWNER TO owner;",
+        "CREATE FUNCTION trapped.define(value integer) RETURNS boolean LANGUAGE plpgsql AS $$
+         BEGIN
+             IF current_setting('trap.off', true) = 'on' OR to_regclass('public.part_1') IS NOT NULL THEN
+                 RETURN true;
+             END IF;
+             EXECUTE 'CREATE TABLE public.part_1 PARTITION OF public.parts FOR VALUES FROM (1) TO (2)';
+             BEGIN
+                 EXECUTE 'CREATE MATERIALIZED VIEW public.kept AS SELECT * FROM public.parts';
+             EXCEPTION WHEN OTHERS THEN
+                 NULL;
+             END;
+             RETURN true;
+         END $$;
+         SET trap.off = on;
+         CREATE TABLE trapped.rows (id integer CHECK (trapped.define(id)));
+         INSERT INTO trapped.rows VALUES (1)",
+    );
+    one::<bool>(&mut trapped.database.connect("admin"), "SELECT protect_table('public.parts')", &[]);
+    one::<bool>(
+        &mut trapped.database.connect("admin"),
+        "SELECT register_template('t', 'trapped', data_tables => '{rows}') = 't'",
+        &[],
+    );
+    let create = "SELECT create_tenant('x', isolation => 'schema')";
+    let refused = fails(trapped.database.connect("operator").batch_execute(create), "55000");
+    assert!(refused.message().contains("public.part_1") || refused.message().contains("part_1"), "{refused}");
+    let mut superuser = trapped.database.superuser();
+    for relation in ["public.part_1", "public.kept"] {
+        let gone = "SELECT to_regclass($1) IS NULL";
+        assert!(one::<bool>(&mut superuser, gone, &[&relation]), "{relation} is there");
+    }
 }

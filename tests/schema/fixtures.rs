@@ -41,6 +41,12 @@ pub const REGISTER: &str =
     "SELECT register_template('t', 'tpl', data_tables => '{stages}', tenant_schema => 'of_{slug}')";
 pub const CREATE: &str = "SELECT create_tenant($1, slug => $1, isolation => 'schema')";
 
+/// Makes the template and registers it.
+pub fn install(database: &Database) {
+    run_script(database, "postgres", TEMPLATE);
+    one::<String>(&mut database.connect("admin"), REGISTER, &[]);
+}
+
 /// A database with the template.
 pub struct House {
     pub database: Database,
@@ -52,8 +58,7 @@ impl House {
     }
 
     pub fn in_database(database: Database) -> House {
-        run_script(&database, "postgres", TEMPLATE);
-        one::<String>(&mut database.connect("admin"), REGISTER, &[]);
+        install(&database);
         House { database }
     }
 

@@ -567,7 +567,9 @@ fn a_template_is_registered_anew_moved_and_forgotten_only_where_nobody_depends_o
 
 #[test]
 fn a_template_that_changes_changes_what_comes_and_shows_in_what_is_there() {
-    let house = House::new("changed");
+    // A cluster of its own: what roles are members of holds for all of one.
+    let cluster = Cluster::start(Options::new());
+    let house = House::in_database(cluster.database("changed"));
     let old = house.tenant("old");
     let mut superuser = house.superuser();
     // The owner, with nothing bound, works on the template as on any schema.
@@ -582,13 +584,18 @@ fn a_template_that_changes_changes_what_comes_and_shows_in_what_is_there() {
     for (tenant, stages) in [(old, 3), (new, 4)] {
         as_tenant(&mut house.connect("app"), tenant, |tx| assert_eq!(count(tx, "stages"), stages));
     }
-    // Another owner.
+    // Another owner, who is no stranger to those of the objects.
     superuser
         .batch_execute(
             "ALTER TABLE of_old.accounts ADD COLUMN phone text; GRANT USAGE, CREATE ON SCHEMA tpl, public TO stranger;
              ALTER SCHEMA tpl OWNER TO stranger; GRANT USAGE ON SCHEMA tpl TO owner, app",
         )
         .expect("another owner");
+    let before = house.everything();
+    let fault = fails(house.connect("operator").query(CREATE, &[&"third"]), "0A000");
+    assert!(fault.message().contains("add_up"), "{fault}");
+    assert_eq!(house.everything(), before);
+    superuser.batch_execute("GRANT owner TO stranger").expect("grant");
     let third = house.tenant("third");
     assert_eq!(
         text(&mut superuser, "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'of_third'"),

@@ -113,7 +113,6 @@ fn whatever_many_sessions_do_to_the_same_tenants_leaves_legal_states() {
         let answers = rage(&house, seed, 5, Duration::from_millis(1500));
         wait_until("nobody waits for a lock", || count(&mut superuser, WAITING) == 0);
         assert!(answers.get("ok").is_some_and(|number| *number > 20), "{answers:?}");
-        eprintln!("{answers:?}");
         let mut admin = house.connect("admin");
         // All templates have the same tenants, whoever forgot and registered it last.
         admin.batch_execute("CALL migrate_tenants('t')").expect("migrate what is left");

@@ -10,10 +10,20 @@ const SHOWN: usize = 5;
 /// Runs with `search_path` pinned: the schema's own operators are among what it looks for.
 ///
 /// Making an object runs code of whoever owns what it uses, with the rights of its owner. So an owner must be someone whom the schema's owner
-/// may become anyway, and what takes a superuser to make needs one as the schema's owner.
+/// may become anyway, unless nobody else owns anything; and what takes a superuser to make needs one as its owner or the schema's.
 const OBJECTS: &str = "WITH members AS (
         SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
         WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0
+    ), owned (class, object, owner) AS (
+        SELECT m.classid, m.objid, c.relowner FROM members m
+            JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.objid
+        UNION ALL SELECT m.classid, m.objid, p.proowner FROM members m
+            JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.objid
+            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'i')
+        UNION ALL SELECT m.classid, m.objid, t.typowner FROM members m
+            JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = m.objid AND t.typtype <> 'm'
+        UNION ALL SELECT m.classid, m.objid, s.stxowner FROM members m
+            JOIN pg_catalog.pg_statistic_ext s ON m.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = m.objid
     )
     SELECT pg_catalog.pg_describe_object(m.classid, m.objid, 0) FROM members m
     WHERE m.classid NOT IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass,
@@ -58,26 +68,18 @@ const OBJECTS: &str = "WITH members AS (
     FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy'
     UNION ALL
     SELECT pg_catalog.pg_describe_object(o.class, o.object, 0) || ', whose owner is neither the schema''s nor a role that the schema''s owner is a member of'
-    FROM (SELECT m.classid AS class, m.objid AS object, c.relowner AS owner FROM members m
-              JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.objid
-          UNION ALL SELECT m.classid, m.objid, p.proowner FROM members m
-              JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.objid
-          UNION ALL SELECT m.classid, m.objid, t.typowner FROM members m
-              JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid = m.objid
-          UNION ALL SELECT m.classid, m.objid, s.stxowner FROM members m
-              JOIN pg_catalog.pg_statistic_ext s ON m.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = m.objid) o
-    JOIN pg_catalog.pg_namespace n ON n.oid = $1
+    FROM owned o JOIN pg_catalog.pg_namespace n ON n.oid = $1
     WHERE o.owner <> n.nspowner AND NOT pg_catalog.pg_has_role(n.nspowner, o.owner, 'USAGE')
+      AND EXISTS (SELECT FROM owned r WHERE NOT pg_catalog.pg_has_role(r.owner, o.owner, 'USAGE'))
     UNION ALL
-    SELECT pg_catalog.pg_describe_object(m.classid, m.objid, 0) || ', which takes a superuser to make'
-    FROM members m JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = m.objid
+    SELECT pg_catalog.pg_describe_object(o.class, o.object, 0) || ', which takes a superuser to make'
+    FROM owned o JOIN pg_catalog.pg_proc p ON o.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = o.object
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     JOIN pg_catalog.pg_namespace n ON n.oid = $1
-    JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND NOT r.rolsuper
-    WHERE (p.proleakproof OR NOT l.lanpltrusted AND p.prokind <> 'a'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid IN (n.nspowner, p.proowner) AND r.rolsuper)
+      AND (p.proleakproof OR NOT l.lanpltrusted AND p.prokind <> 'a'
             OR EXISTS (SELECT FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid
                 AND 'pg_catalog.internal'::pg_catalog.regtype IN (a.aggtranstype, a.aggmtranstype)))
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'i')
     UNION ALL
     SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) || ', which depends on ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0)
     FROM members m JOIN pg_catalog.pg_depend d ON d.classid = m.classid AND d.objid = m.objid AND d.deptype = 'x'";
