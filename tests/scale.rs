@@ -48,9 +48,11 @@ fn is_refused(database: &Database, role: &str, statement: &str) {
 
 #[test]
 fn a_template_that_needs_more_locks_than_there_are_names_the_setting_and_leaves_nothing() {
-    let mut cluster = small_server("10");
+    let mut cluster = small_server("64");
     let database = cluster.database("small");
     template(&database, 100);
+    cluster.configure("max_locks_per_transaction", "10");
+    cluster.restart();
     let waiting: Uuid = one(&mut database.connect("operator"), "SELECT create_tenant('Waiting')", &[]);
     let create_schema = format!("SELECT create_tenant_schema('{waiting}', 't')");
     is_refused(&database, "operator", CREATE);

@@ -588,7 +588,8 @@ fn a_template_that_changes_changes_what_comes_and_shows_in_what_is_there() {
     superuser
         .batch_execute(
             "ALTER TABLE of_old.accounts ADD COLUMN phone text; GRANT USAGE, CREATE ON SCHEMA tpl, public TO stranger;
-             ALTER SCHEMA tpl OWNER TO stranger; GRANT USAGE ON SCHEMA tpl TO owner, app",
+             ALTER SCHEMA tpl OWNER TO stranger; GRANT USAGE ON SCHEMA tpl TO owner, app; SET ROLE stranger;
+             CREATE FUNCTION tpl.of_stranger() RETURNS integer LANGUAGE sql AS 'SELECT 1'; RESET ROLE",
         )
         .expect("another owner");
     let before = house.everything();
