@@ -189,7 +189,7 @@ CREATE VIEW crm_template.pipeline AS
     SELECT s.position, s.stage, count(d.id) AS deals, coalesce(sum(d.value), 0) AS value, coalesce(sum(d.weighted_value), 0) AS weighted_value,
            min(d.expected_close_date) AS next_close
     FROM deal_stages AS s LEFT JOIN deals AS d ON d.stage = s.stage AND d.deleted_at IS NULL
-    GROUP BY s.stage;
+    GROUP BY s.stage, s.position;
 
 COMMENT ON TABLE users IS 'Who works here. Passwords are bcrypt hashes.';
 COMMENT ON TABLE companies IS 'Customers and prospects; a subsidiary names its parent.';

@@ -1,6 +1,6 @@
 //! Templates: schemas that tenants' schemas are made from.
 
-use super::copy::{self, Schema};
+use super::copy::{self, Data, Schema};
 use super::name;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
@@ -134,7 +134,8 @@ fn register_template(
         }
     }
     // Whatever stands against a copy is better said now than when the first tenant comes.
-    let data_tables = check_tables(&schema, data_tables, &copy::plan(&schema, TENANT_SCHEMA)?)?;
+    let data_tables =
+        check_tables(&schema, data_tables, &copy::plan(&schema, TENANT_SCHEMA, &Data::Tables(Vec::new()))?)?;
     let label = literal(&format!("{}{template}", label::TEMPLATE));
     query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS {label}", ident(&schema_name)), &[])?;
     let args = [template.as_str().into(), schema_name.as_str().into(), data_tables.clone().into(), pattern.into()];

@@ -56,7 +56,7 @@ const SEQUENCES: &str = "SELECT s.seqrelid, pg_catalog.format('AS %s INCREMENT B
 
 const CONSTRAINTS: &str =
     "SELECT con.oid, con.conrelid, con.contypid, con.conname::pg_catalog.text, con.contype::pg_catalog.text, pg_catalog.pg_get_constraintdef(con.oid),
-        con.convalidated, con.conislocal, con.conparentid <> 0, nullif(con.confrelid, 0),
+        con.convalidated, con.conislocal, con.conparentid <> 0, nullif(con.confrelid, 0), con.conindid,
         (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
          WHERE con.contype = 'n' AND a.attrelid = con.conrelid AND a.attnum = con.conkey[1])
     FROM (SELECT * FROM pg_catalog.pg_constraint WHERE conrelid = ANY ($1) AND contype IN ('c', 'p', 'u', 'x', 'f', 'n')
@@ -278,6 +278,8 @@ pub struct Constraint {
     pub has_parent: bool,
     /// The table that a foreign key refers to.
     pub references: Option<Oid>,
+    /// The index of a key, or that of the key that a foreign key refers to.
+    pub index: Oid,
     /// The column of a NOT NULL constraint.
     pub column: Option<String>,
 }
@@ -587,7 +589,8 @@ fn read_constraints(relations: &[Oid], types: &[Oid]) -> Result<Vec<Constraint>>
             is_local: row.must(8)?,
             has_parent: row.must(9)?,
             references: row.get(10)?,
-            column: row.get(11)?,
+            index: row.must(11)?,
+            column: row.get(12)?,
         })
     })
 }

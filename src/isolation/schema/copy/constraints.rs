@@ -5,6 +5,7 @@ use super::plan::{Planner, Step, named};
 use crate::query::ident;
 use crate::relation::role_name;
 use pgrx::pg_sys::Oid;
+use std::collections::HashSet;
 
 impl Planner<'_> {
     /// A check that is part of its table's (or domain's) definition.
@@ -55,11 +56,13 @@ impl Planner<'_> {
         .collect()
     }
 
-    pub(super) fn foreign_keys(&self) -> Vec<Step> {
+    pub(super) fn foreign_keys(&self, early: &HashSet<Oid>) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let mut last = None;
         let keys =
-            self.catalog.constraints.iter().filter(|constraint| constraint.kind == "f" && !constraint.has_parent);
+            self.catalog.constraints.iter().filter(|constraint| {
+                constraint.kind == "f" && !constraint.has_parent && !early.contains(&constraint.oid)
+            });
         for constraint in keys {
             let Some(table) = self.relations.get(&constraint.table) else { continue };
             let owner = table.owner;

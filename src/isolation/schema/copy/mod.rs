@@ -102,10 +102,10 @@ fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Plan
 }
 
 /// What a copy of `source` under the name `destination` takes. Fails when it could not be exact.
-pub fn plan(source: &Schema, destination: &str) -> Result<Plan> {
+pub fn plan(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
     unclonable::refuse(source.oid)?;
     read(source, destination, |catalog, planner| {
-        let mut plan = planner.plan()?;
+        let mut plan = planner.plan(data)?;
         let mut grants = grants::steps(source.oid, catalog, destination)?;
         plan.close = grants::defaults(source.oid, destination)?;
         plan.leave = grants.schema;
@@ -149,7 +149,7 @@ fn names(catalog: &Catalog) -> HashSet<&str> {
 
 /// Copies `source` to a new schema of this name, labelled as given.
 pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
-    let plan = plan(source, destination)?;
+    let plan = plan(source, destination, data)?;
     refuse_too_many_locks(source, plan.locks)?;
     own_ddl::run(|| {
         let new = create(source, destination, label)?;

@@ -5,6 +5,8 @@ use super::plan::{Planner, Step, comma, named};
 use crate::error::{Error, Result};
 use crate::query::{ident, literal};
 use crate::relation::role_name;
+use pgrx::pg_sys::Oid;
+use std::collections::HashSet;
 
 impl Planner<'_> {
     pub(super) fn create_type(&self, found: &Type, apart: bool) -> String {
@@ -108,7 +110,7 @@ impl Planner<'_> {
         format!("CREATE {unlogged}SEQUENCE {} {}", ident(&relation.name), parameters.unwrap_or_default())
     }
 
-    pub(super) fn create_table(&self, table: &Relation, apart: bool) -> String {
+    pub(super) fn create_table(&self, table: &Relation, apart: bool, early: &HashSet<Oid>) -> String {
         let inherits = !table.is_partition && !table.parents.is_empty();
         let mut elements: Vec<String> = Vec::new();
         for column in &table.columns {
@@ -124,6 +126,7 @@ impl Planner<'_> {
             let is_inline = match constraint.kind.as_str() {
                 "p" | "u" | "x" => true,
                 "c" => !apart && self.is_early_check(constraint),
+                "f" => early.contains(&constraint.oid),
                 _ => false,
             };
             if is_inline {

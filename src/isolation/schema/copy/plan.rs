@@ -4,11 +4,11 @@
 //! tables and views are ordered by what they depend on; the rest follows in one order that always works: rows, indexes, partitions,
 //! what is attached to tables, foreign keys, comments.
 
-use super::Schema;
 use super::body::Renaming;
 use super::catalog::{Catalog, Column, Constraint, Function, Kind, Object, Relation, Type, class};
 use super::objects::{create_materialized_view, create_view, function_name};
 use super::order;
+use super::{Data, Schema};
 use crate::error::{Error, Result};
 use crate::query::ident;
 use pgrx::pg_sys::Oid;
@@ -128,8 +128,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    pub fn plan(&self) -> Result<Plan> {
+    /// The plan of a copy that gets these rows.
+    pub fn plan(&self, data: &Data) -> Result<Plan> {
         let catalog = self.catalog;
+        let (mut define, order, early) = self.definitions(data)?;
         let mut complete = Vec::new();
         complete.extend(self.late_checks());
         complete.extend(self.indexes(false)?);
@@ -141,10 +143,9 @@ impl<'a> Planner<'a> {
         complete.extend(self.rules()?);
         complete.extend(self.policies());
         complete.extend(self.triggers()?);
-        complete.extend(self.foreign_keys());
+        complete.extend(self.foreign_keys(&early));
         complete.extend(self.ownerships());
         complete.extend(self.notes());
-        let (mut define, order) = self.definitions()?;
         for step in define.iter_mut().chain(&mut complete) {
             step.sql = self.renaming.apply_to_late_names(&step.sql);
         }
@@ -163,33 +164,50 @@ impl<'a> Planner<'a> {
 
     // What others depend on.
 
-    /// The statements, and the relations in the order in which they are made.
-    fn definitions(&self) -> Result<(Vec<Step>, Vec<Oid>)> {
-        // Defaults and checks come with their tables, unless that makes a circle: a table's check may call a function that takes its row.
-        for apart in [false, true] {
+    /// The statements, the relations in the order in which they are made, and the foreign keys that come with their tables.
+    fn definitions(&self, data: &Data) -> Result<(Vec<Step>, Vec<Oid>, HashSet<Oid>)> {
+        // Tables come after those that they refer to, and defaults and checks with their tables, unless that makes a circle: a table's check
+        // may call a function that takes its row.
+        for (keys, apart) in [(true, false), (false, false), (false, true)] {
             let nodes = self.nodes(apart);
-            match order::sort(nodes.len(), &self.edges(&nodes)) {
+            match order::sort(nodes.len(), &self.edges(&nodes, keys)) {
                 Ok(ordered) => {
-                    let (mut steps, mut relations) = (Vec::new(), Vec::new());
+                    let (mut steps, mut relations, mut early) = (Vec::new(), Vec::new(), HashSet::new());
                     for node in ordered {
-                        self.define(nodes[node], apart, &mut steps)?;
                         if let Node::Relation(relation) = nodes[node] {
                             relations.push(relation.oid);
+                            early.extend(self.early_keys(relation, &relations, data));
                         }
+                        self.define(nodes[node], apart, &early, &mut steps)?;
                     }
-                    return Ok((steps, relations));
+                    return Ok((steps, relations, early));
                 }
                 Err(circle) if apart => {
                     let names: Vec<String> = circle.into_iter().map(|node| self.name_of(nodes[node])).collect();
-                    return Err(Error::Uncloneable(format!(
-                        "{}, which depend on each other in a circle",
-                        comma(&names)
-                    )));
+                    let names = comma(&names);
+                    return Err(Error::Uncloneable(format!("{names}, which depend on each other in a circle")));
                 }
                 Err(_) => {}
             }
         }
-        Ok((Vec::new(), Vec::new()))
+        Ok((Vec::new(), Vec::new(), HashSet::new()))
+    }
+
+    /// Foreign keys that a table without rows can be made with, which spares PostgreSQL the look for rows that violate them: to itself, and to
+    /// tables that are there.
+    fn early_keys(&self, table: &Relation, made: &[Oid], data: &Data) -> Vec<Oid> {
+        let is_plain = |table: &Relation| table.kind == Kind::Table && !table.is_partition && table.parents.is_empty();
+        let fits = |key: &&Constraint| {
+            let is_there = key.references.and_then(|oid| self.relations.get(&oid)).is_some_and(|referred| {
+                made.contains(&referred.oid) && referred.owner == table.owner && is_plain(referred)
+            });
+            let of_key = self.catalog.indexes.iter().any(|index| index.oid == key.index && index.of_constraint);
+            key.table == table.oid && key.kind == "f" && key.validated && !key.has_parent && is_there && of_key
+        };
+        if !is_plain(table) || data.includes(&table.name, &[]) {
+            return Vec::new();
+        }
+        self.catalog.constraints.iter().filter(fits).map(|key| key.oid).collect()
     }
 
     fn nodes(&self, apart: bool) -> Vec<Node<'a>> {
@@ -221,7 +239,8 @@ impl<'a> Planner<'a> {
         nodes
     }
 
-    fn edges(&self, nodes: &[Node<'a>]) -> Vec<(usize, usize)> {
+    /// Which comes after which; with `keys`, also what refers to something after that.
+    fn edges(&self, nodes: &[Node<'a>], keys: bool) -> Vec<(usize, usize)> {
         let catalog = self.catalog;
         let mut places: HashMap<Object, usize> = HashMap::new();
         for (place, node) in nodes.iter().enumerate() {
@@ -288,6 +307,9 @@ impl<'a> Planner<'a> {
             object.0 == class::RELATION && column > 0 && catalog.sequences.contains_key(&object.1)
         };
         let mut edges = Vec::new();
+        for key in catalog.constraints.iter().filter(|constraint| keys && constraint.kind == "f") {
+            edges.extend(behind(&key.table).zip(key.references.and_then(|referred| behind(&referred))));
+        }
         for dependency in &catalog.dependencies {
             if owned(&dependency.object, dependency.on_column)
                 || self.is_partition_of(&dependency.object, &dependency.on)
@@ -322,7 +344,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn define(&self, node: Node, apart: bool, steps: &mut Vec<Step>) -> Result<()> {
+    fn define(&self, node: Node, apart: bool, early: &HashSet<Oid>, steps: &mut Vec<Step>) -> Result<()> {
         let (owner, sql) = match node {
             Node::Type(found) => (found.owner, self.create_type(found, apart)),
             Node::Function(function) => return self.create_function(function, steps),
@@ -330,7 +352,7 @@ impl<'a> Planner<'a> {
                 Kind::Sequence => (relation.owner, self.create_sequence(relation)),
                 Kind::View => (relation.owner, create_view(relation)),
                 Kind::Materialized => (relation.owner, create_materialized_view(relation)),
-                _ => (relation.owner, self.create_table(relation, apart)),
+                _ => (relation.owner, self.create_table(relation, apart, early)),
             },
             Node::Default(table, column) => {
                 let Some((_, default)) = &column.default else { return Ok(()) };

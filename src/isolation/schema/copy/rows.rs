@@ -17,9 +17,10 @@ pub enum Data {
 }
 
 impl Data {
-    fn includes(&self, table: &Rows) -> bool {
+    /// Whether a table of this name, a part of those above, gets its rows.
+    pub fn includes(&self, table: &str, above: &[String]) -> bool {
         match self {
-            Self::Tables(names) => names.iter().any(|name| table.is_of(name)),
+            Self::Tables(names) => names.iter().any(|name| name == table || above.contains(name)),
             Self::All => true,
         }
     }
@@ -44,7 +45,7 @@ impl Drop for Moment {
 
 /// Fills the copy, whose tables exist and have no triggers yet.
 pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result<()> {
-    let wanted: Vec<&Rows> = plan.rows.iter().filter(|table| data.includes(table)).collect();
+    let wanted: Vec<&Rows> = plan.rows.iter().filter(|table| data.includes(&table.name, &table.part_of)).collect();
     if let Data::Tables(names) = data
         && let Some(unknown) = names.iter().find(|name| !plan.rows.iter().any(|table| table.is_of(name)))
     {
