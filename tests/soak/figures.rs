@@ -16,7 +16,6 @@ pub fn print(tenants: usize) {
     }
     let cluster = Cluster::start(settings);
     let database = crm::template(&cluster);
-    database.superuser().batch_execute("CREATE OR REPLACE VIEW crm_template.pipeline AS SELECT s.position, s.stage, count(d.id) AS deals, coalesce(sum(d.value), 0) AS value, coalesce(sum(d.weighted_value), 0) AS weighted_value, min(d.expected_close_date) AS next_close FROM crm_template.deal_stages AS s LEFT JOIN crm_template.deals AS d ON d.stage = s.stage AND d.deleted_at IS NULL GROUP BY s.stage, s.position").expect("view"); //TEMP
     print_connection(&database, "connecting and a first request, without tenants");
     let begin = Instant::now();
     let taken = crm::create(&database, tenants);
