@@ -84,7 +84,7 @@ pub enum Error {
     /// Not there in this version.
     Unsupported(String),
     /// A schema has something that a copy of it would lack.
-    Uncloneable(String),
+    Unclonable(String),
     /// Objects outside a schema depend on what is in it.
     DependentObjects { schema: String, objects: String },
     /// A copy needs more locks than the server can hold.
@@ -318,7 +318,7 @@ impl Error {
             )
             .hint("It commits as it goes: call it by itself."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
-            Self::Uncloneable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
+            Self::Unclonable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
                 .hint("Move it to a schema that tenants share, or drop it."),
             Self::DependentObjects { schema, objects } => parts(
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,

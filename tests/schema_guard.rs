@@ -1177,3 +1177,25 @@ fn who_owns_what_is_in_a_tenants_schema_holds_no_level() {
     house.as_superuser(&format!("DROP ROLE {member}"));
     one::<bool>(&mut admin, "SELECT grant_access('owner', 'operator')", &[]);
 }
+
+/// A client chooses no tenant: its credential does, and opens that tenant's schema and no other.
+#[test]
+fn a_clients_key_opens_its_tenants_schema_alone() {
+    let mut house = House::new("client_schema");
+    let (a, b) = (house.a, house.b);
+    let mut key = String::new();
+    within(&mut house.app, a, |transaction| {
+        key = text(transaction, "SELECT api_key FROM create_api_key('of the client')");
+    });
+    let mut client = house.database.connect("client");
+    let mut transaction = client.transaction().expect("begin");
+    let bound: Uuid = one(&mut transaction, "SELECT tenant_id FROM authenticate_api_key($1)", &[&key]);
+    assert_eq!(bound, a);
+    assert!(text(&mut transaction, "SHOW search_path").starts_with("\"tenant_a\", "));
+    count(&mut transaction, "contacts");
+    let foreign = transaction.batch_execute("SELECT * FROM tenant_b.contacts");
+    fails(foreign, "42501");
+    transaction.rollback().expect("roll back");
+    fails(client.query("SELECT set_tenant($1)", &[&b]), "42501");
+    fails(client.batch_execute("SELECT * FROM tenant_a.contacts"), "42501");
+}

@@ -215,7 +215,8 @@ pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants
 pub fn parts(schema: Oid, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for (_, name, changes) in changes(schema, catalog, name)? {
-        let texts = changes.into_iter().map(|change| format!("{}{}", change.before.replace(" ON ", ""), change.after));
+        let texts =
+            changes.into_iter().map(|change| format!("{}{}", change.before.trim_end_matches(" ON "), change.after));
         let text = texts.collect::<Vec<String>>().join("; ");
         // A table's and those of its columns.
         match parts.last_mut().filter(|last| last.name == name) {

@@ -1,9 +1,10 @@
 //! An exact copy of a schema: everything that `pg_dump` would write of it, under another name.
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
-//! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as text replaced ([`body`]); [`rows`] copies rows;
-//! [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared. Each statement runs as the owner of what it makes, so that
-//! users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
+//! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as
+//! text replaced ([`body`]); [`rows`] copies rows; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared.
+//!
+//! Each statement runs as the owner of what it makes, so that users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
 
 mod body;
 mod catalog;
@@ -18,9 +19,8 @@ mod rows;
 mod tables;
 mod unclonable;
 
-pub use catalog::Catalog;
 pub use describe::Part;
-pub use plan::{Plan, Planner, Step};
+pub use plan::Plan;
 pub use rows::Data;
 
 use crate::error::{Error, Result};
@@ -32,7 +32,9 @@ use crate::query::{self, ident, literal};
 use crate::raw;
 use crate::relation;
 use crate::role;
+use catalog::Catalog;
 use pgrx::pg_sys::{self, Oid};
+use plan::{Planner, Step};
 use std::collections::{BTreeSet, HashSet};
 
 const FIND: &str = "SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = $1";

@@ -265,7 +265,7 @@ pub(super) fn routine(function: &Function) -> String {
 }
 
 /// The mark that pg_get_functiondef puts around a body.
-pub(super) fn dollar_mark(keyword: &str, source: &str) -> String {
+fn dollar_mark(keyword: &str, source: &str) -> String {
     let mut mark = format!("${}", keyword.to_lowercase());
     while source.contains(&mark) {
         mark.push('x');
@@ -289,7 +289,7 @@ pub(super) fn storage(relation: &Relation) -> String {
     sql
 }
 
-pub(super) fn query_of(relation: &Relation) -> &str {
+fn query_of(relation: &Relation) -> &str {
     relation.query.as_deref().unwrap_or_default().trim_end().trim_end_matches(';')
 }
 

@@ -185,7 +185,7 @@ impl<'a> Planner<'a> {
                 Err(circle) if apart => {
                     let names: Vec<String> = circle.into_iter().map(|node| self.name_of(nodes[node])).collect();
                     let names = comma(&names);
-                    return Err(Error::Uncloneable(format!("{names}, which depend on each other in a circle")));
+                    return Err(Error::Unclonable(format!("{names}, which depend on each other in a circle")));
                 }
                 Err(_) => {}
             }
@@ -324,7 +324,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Partitions are attached once both exist.
-    pub(super) fn is_partition_of(&self, object: &Object, parent: &Object) -> bool {
+    fn is_partition_of(&self, object: &Object, parent: &Object) -> bool {
         self.relations
             .get(&object.1)
             .is_some_and(|relation| relation.is_partition && relation.parents.contains(&parent.1))

@@ -109,5 +109,5 @@ pub fn refuse(schema: Oid) -> Result<()> {
     }
     let more = if found.len() > SHOWN { format!(" and {} more", found.len() - SHOWN) } else { String::new() };
     found.truncate(SHOWN);
-    Err(Error::Uncloneable(format!("{}{more}", found.join("; "))))
+    Err(Error::Unclonable(format!("{}{more}", found.join("; "))))
 }
