@@ -1,15 +1,4 @@
-CREATE TABLE tenancy.plans (
-    plan text COLLATE "C" PRIMARY KEY CHECK (plan ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
-    isolation text NOT NULL DEFAULT 'row' CHECK (isolation IN ('row', 'schema', 'database')),
-    settings jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(settings) = 'object'),
-    features text[] NOT NULL DEFAULT '{}',
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-SELECT pg_catalog.pg_extension_config_dump('tenancy.plans', '');
-COMMENT ON TABLE tenancy.plans IS
-    'Plans that a tenant can be on, with the isolation that new tenants of the plan get. Kept by create_plan(). Every level reads it.';
-
--- id, slug, status, isolation, external_id and schema_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
+-- id, slug, status, plan, isolation, external_id and schema_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -67,8 +56,6 @@ CREATE VIEW tenancy.tenant_overview AS
 COMMENT ON VIEW tenancy.tenant_overview IS
     'Every tenant with its state, the backends that serve it now and what it was refused since the server started. Level operator.';
 
-COMMENT ON FUNCTION create_plan(text, text, jsonb, text[]) IS
-    'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Errors: 22023 malformed name or settings; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
 COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text, uuid, name, name) IS
     'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan when not given; owner is a user who becomes its first member. With isolation schema its schema is made in the same transaction, as create_tenant_schema() does, from the template named, else from the one called default or the only one. Errors: 22023 malformed or reserved slug; 23505 slug, id, external id or schema taken; P0002 unknown plan, user or template; those of create_tenant_schema(). Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
 COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS

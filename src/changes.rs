@@ -10,7 +10,7 @@ use pgrx::{pg_guard, pg_sys};
 use std::ffi::CStr;
 
 /// Tables that are watched for changes of their definition, or of what someone has read of them and kept.
-const MAX_WATCHED: usize = 16;
+const MAX_WATCHED: usize = 32;
 
 /// Counts what has happened to watched tables; 0 before anything is watched. Whoever keeps something that was read keeps the number with it.
 static GENERATION: BackendStatic<u64> = BackendStatic::new(0);

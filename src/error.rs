@@ -115,6 +115,12 @@ pub enum Error {
     TransactionControl,
     /// A run over many schemas was stopped: message and detail.
     Stopped(String, String),
+    /// Neither the tenant nor its plan says how much of a resource it may have.
+    NoLimit { resource: String, plan: String },
+    /// A tenant would have or use more than its limit.
+    LimitReached { resource: String, max: String },
+    /// A tenant asks too often, or does too much at once: message and when to try again.
+    RateLimited { message: String, retry: String },
     /// Something that cannot happen did.
     Internal(String),
 }
@@ -386,6 +392,19 @@ impl Error {
             Self::Stopped(message, detail) => parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message).detail(detail).hint(
                 "SELECT * FROM tenancy.migration_status WHERE status = 'failed'; then mend the cause and call again.",
             ),
+            Self::NoLimit { resource, plan } => parts(
+                ERRCODE_NO_DATA_FOUND,
+                format!("resource \"{}\" does not exist in plan \"{plan}\"", shown(&resource)),
+            )
+            .hint("Say how much of it the plan allows with set_plan_limit(); NULL is unlimited."),
+            Self::LimitReached { resource, max } => parts(
+                ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("limit reached for {} ({max})", shown(&resource)),
+            )
+            .hint("Upgrade the tenant to a plan that allows more."),
+            Self::RateLimited { message, retry } => {
+                parts(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message).detail(retry)
+            }
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }

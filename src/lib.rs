@@ -24,6 +24,7 @@ mod routine;
 mod scan;
 mod secrecy;
 mod sqltype;
+mod store;
 mod text;
 mod uuid;
 mod version;
@@ -41,6 +42,7 @@ mod isolation;
 mod worker;
 
 mod fleet;
+mod metering;
 mod tenant;
 
 mod authority;

@@ -10,7 +10,7 @@ use std::ffi::CStr;
 /// Columns that a table read so may have.
 const MAX_COLUMNS: usize = 24;
 /// Columns that a key may have.
-const MAX_KEYS: usize = 2;
+const MAX_KEYS: usize = 4;
 
 /// PostgreSQL's functions as they are, without pgrx's boundary around each: [`fetch`] runs whole inside one.
 mod unguarded {
@@ -40,6 +40,20 @@ mod unguarded {
         ) -> SysScanDesc;
         pub fn systable_getnext(scan: SysScanDesc) -> HeapTuple;
         pub fn systable_endscan(scan: SysScanDesc);
+        pub fn index_open(index: Oid, mode: LOCKMODE) -> Relation;
+        pub fn index_close(index: Relation, mode: LOCKMODE);
+        pub fn systable_beginscan_ordered(
+            relation: Relation,
+            index: Relation,
+            snapshot: Snapshot,
+            keys: c_int,
+            key: ScanKey,
+        ) -> SysScanDesc;
+        pub fn systable_getnext_ordered(scan: SysScanDesc, direction: ScanDirection::Type) -> HeapTuple;
+        pub fn systable_endscan_ordered(scan: SysScanDesc);
+        pub fn GetLatestSnapshot() -> Snapshot;
+        pub fn RegisterSnapshot(snapshot: Snapshot) -> Snapshot;
+        pub fn UnregisterSnapshot(snapshot: Snapshot);
         pub fn TransactionIdIsCurrentTransactionId(transaction: TransactionId) -> bool;
         pub fn heap_copytuple(tuple: HeapTuple) -> HeapTuple;
         pub fn heap_deform_tuple(tuple: HeapTuple, descriptor: TupleDesc, values: *mut Datum, nulls: *mut bool);
@@ -80,6 +94,32 @@ impl Key {
     /// The column is NULL.
     pub fn null(column: i16) -> Self {
         Self { column, equal: None, value: pg_sys::Datum::null() }
+    }
+
+    /// The column is this moment, in PostgreSQL's microseconds.
+    pub fn timestamp(column: i16, value: pg_sys::TimestampTz) -> Self {
+        Self { column, equal: Some(pg_sys::F_TIMESTAMPTZ_EQ), value: pg_sys::Datum::from(value) }
+    }
+
+    /// # Safety
+    /// Runs inside a boundary.
+    unsafe fn write(&self, scan_key: &mut pg_sys::ScanKeyData) {
+        match self.equal {
+            // SAFETY: fills in the structure, looking up a built-in function.
+            Some(equal) => unsafe {
+                unguarded::ScanKeyInit(
+                    scan_key,
+                    self.column,
+                    pg_sys::BTEqualStrategyNumber as _,
+                    equal.into(),
+                    self.value,
+                );
+            },
+            None => {
+                scan_key.sk_flags = (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as _;
+                scan_key.sk_attno = self.column;
+            }
+        }
     }
 
     /// The column is this hash, which outlives the scan.
@@ -193,6 +233,14 @@ impl Table {
         Ok(rows)
     }
 
+    /// Every row with these keys, up to `LIMIT`, and whether every change of them is announced.
+    pub fn all_and_announced<const LIMIT: usize>(&self, keys: &[Key]) -> Result<(Vec<Row>, bool)> {
+        let mut rows = vec![Row::EMPTY; LIMIT];
+        let read = self.read(keys, &mut rows, |_| true)?;
+        rows.truncate(read.rows);
+        Ok((rows, read.announced))
+    }
+
     fn read(&self, keys: &[Key], rows: &mut [Row], wanted: fn(&Row) -> bool) -> Result<Read> {
         if keys.len() > MAX_KEYS {
             return Err(missing());
@@ -221,11 +269,29 @@ impl Table {
         locked.ok_or_else(missing)
     }
 
+    /// What is wanted of the row that comes last in the index among those with these keys, as of the latest commit and the caller's own
+    /// changes: of many versions of one row, the newest comes first and the others are not looked at.
+    pub fn last(&self, keys: &[Key]) -> Result<Option<(Row, pg_sys::ItemPointerData)>> {
+        if keys.len() > MAX_KEYS {
+            return Err(missing());
+        }
+        let generation = changes::generation();
+        let mut row = Row::EMPTY;
+        // SAFETY: fetch_last holds nothing with a destructor, so an ERROR may leave it anywhere; the names are C strings.
+        let found = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                let (table, index) = self.look_up(generation)?;
+                fetch_last(table, index, keys, &mut row)
+            })
+        };
+        Ok(found.ok_or_else(missing)?.map(|place| (row, place)))
+    }
+
     /// The oids of table and index, looked up once in each generation.
     ///
     /// # Safety
     /// Runs inside a boundary.
-    unsafe fn look_up(&self, generation: u64) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    pub(crate) unsafe fn look_up(&self, generation: u64) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
         let (known, table, index) = self.found.get();
         if known == generation {
             return Some((table, index));
@@ -287,17 +353,9 @@ unsafe fn fetch(
             table_close(relation, pg_sys::AccessShareLock as _);
             return None;
         }
-        let mut scan_keys = [pg_sys::ScanKeyData::default(), pg_sys::ScanKeyData::default()];
+        let mut scan_keys = [pg_sys::ScanKeyData::default(); MAX_KEYS];
         for (scan_key, key) in scan_keys.iter_mut().zip(keys) {
-            match key.equal {
-                Some(equal) => {
-                    ScanKeyInit(scan_key, key.column, pg_sys::BTEqualStrategyNumber as _, equal.into(), key.value);
-                }
-                None => {
-                    scan_key.sk_flags = (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as _;
-                    scan_key.sk_attno = key.column;
-                }
-            }
+            key.write(scan_key);
         }
         let keys = keys.len() as i32;
         let scan = systable_beginscan(relation, index, by_index, std::ptr::null_mut(), keys, scan_keys.as_mut_ptr());
@@ -318,5 +376,45 @@ unsafe fn fetch(
         let announced = !is_ours && changes::announces((*relation).trigdesc);
         table_close(relation, pg_sys::AccessShareLock as _);
         Some(Read { rows: found, announced })
+    }
+}
+
+/// The last row with these keys and where it is; None where the table has more columns than expected.
+///
+/// # Safety
+/// Runs inside a boundary; the index is of the table and begins with the keys' columns.
+unsafe fn fetch_last(
+    table: pg_sys::Oid,
+    index: pg_sys::Oid,
+    keys: &[Key],
+    row: &mut Row,
+) -> Option<Option<pg_sys::ItemPointerData>> {
+    use unguarded::*;
+    // SAFETY: as for fetch; the index's lock and the snapshot are given back, by PostgreSQL after an ERROR.
+    unsafe {
+        let relation = table_open(table, pg_sys::AccessShareLock as _);
+        let descriptor = (*relation).rd_att;
+        if (*descriptor).natts as usize > MAX_COLUMNS {
+            table_close(relation, pg_sys::AccessShareLock as _);
+            return None;
+        }
+        let index = index_open(index, pg_sys::AccessShareLock as _);
+        let mut scan_keys = [pg_sys::ScanKeyData::default(); MAX_KEYS];
+        for (scan_key, key) in scan_keys.iter_mut().zip(keys) {
+            key.write(scan_key);
+        }
+        let snapshot = RegisterSnapshot(GetLatestSnapshot());
+        let scan = systable_beginscan_ordered(relation, index, snapshot, keys.len() as i32, scan_keys.as_mut_ptr());
+        let tuple = systable_getnext_ordered(scan, pg_sys::ScanDirection::BackwardScanDirection);
+        let place = (!tuple.is_null()).then(|| {
+            let copy = heap_copytuple(tuple);
+            heap_deform_tuple(copy, descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+            (*copy).t_self
+        });
+        systable_endscan_ordered(scan);
+        UnregisterSnapshot(snapshot);
+        index_close(index, pg_sys::AccessShareLock as _);
+        table_close(relation, pg_sys::AccessShareLock as _);
+        Some(place)
     }
 }

@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, monitor, tenant};
+use crate::{access, audit, context, fleet, guard, isolation, metering, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -30,6 +30,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::row::FUNCTIONS,
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
+        metering::plan::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -47,6 +48,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::row::RELATIONS,
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
+        metering::plan::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -10,6 +10,7 @@ use pgrx::Uuid;
 const ID: i16 = 1;
 const SLUG: i16 = 2;
 const STATUS: i16 = 3;
+const PLAN: i16 = 5;
 const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
 const SCHEMA_NAME: i16 = 17;
@@ -165,6 +166,12 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
         unsafe { (*STATES.as_ptr())[place] = Some((generation, tenant)) };
     }
     Ok(found)
+}
+
+/// The plan that a tenant is on, and whether every change of that is announced; None for no tenant.
+pub fn plan_of(id: Uuid) -> Result<(Option<String>, bool)> {
+    let (row, announced) = TENANTS.first_and_announced(&[Key::uuid(ID, id.as_bytes())])?;
+    Ok((row.map(|row| row.must(PLAN)).transpose()?, announced))
 }
 
 /// The tenant with this slug.

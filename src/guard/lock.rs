@@ -21,6 +21,10 @@ const RUN_CLASS: u16 = 0x7e4d;
 const CLAIM_CLASS: u16 = 0x7e4e;
 /// The class of names that schemas are made under.
 const NAME_CLASS: u16 = 0x7e4f;
+/// The class of what a tenant has used of its limits.
+const COUNTS_CLASS: u16 = 0x7e50;
+/// The class of steps that one session at a time does in a database.
+const STEP_CLASS: u16 = 0x7e51;
 
 /// Two tenants whose keys collide wait for each other; nothing else happens.
 fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
@@ -112,6 +116,17 @@ impl Subject {
     /// What one worker of a run holds while it works on a tenant's schema, so that the others need not wait for it.
     pub fn claim(tenant: Uuid) -> Self {
         Self::of_tenant(tenant, CLAIM_CLASS)
+    }
+
+    /// What a tenant has used of its limits, all of them: one lock, so that two of its transactions wait for each other and not in a circle.
+    /// Who counts takes it alone; who is not limited shares it.
+    pub fn counts_of(tenant: Uuid) -> Self {
+        Self::of_tenant(tenant, COUNTS_CLASS)
+    }
+
+    /// A step of the product's own upkeep.
+    pub fn step(name: &str) -> Self {
+        Self::of_name(name, STEP_CLASS)
     }
 
     fn of_tenant(tenant: Uuid, class: u16) -> Self {

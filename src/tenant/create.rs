@@ -1,11 +1,12 @@
 //! Creating and changing a tenant's registry row.
 
-use super::{plan, slug};
+use super::slug;
 use crate::access;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::isolation::schema;
 use crate::json::{Jsonb, Object};
+use crate::metering::plan;
 use crate::query;
 use crate::sqltype::Name;
 use crate::text;

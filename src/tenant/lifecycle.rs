@@ -1,11 +1,11 @@
 //! The states of a tenant and the ways between them.
 
-use super::plan;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
 use crate::json::Object;
+use crate::metering::plan;
 use crate::monitor;
 use crate::query;
 use crate::text;

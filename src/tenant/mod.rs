@@ -5,7 +5,6 @@
 mod create;
 mod lifecycle;
 mod lookup;
-mod plan;
 mod purge;
 mod slug;
 
@@ -13,7 +12,6 @@ use crate::level::Level;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
-    (Level::Operator, "create_plan"),
     (Level::Operator, "create_tenant"),
     (Level::Operator, "update_tenant"),
     (Level::App, "find_tenant"),
@@ -33,8 +31,6 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
 pub const RELATIONS: &[(Level, &str)] = &[
     (Level::Client, "tenancy.tenants"),
     (Level::Operator, "tenancy.tenants"),
-    (Level::Client, "tenancy.plans"),
-    (Level::Monitor, "tenancy.plans"),
     (Level::Operator, "tenancy.tenant_overview"),
 ];
 
@@ -46,7 +42,6 @@ extension_sql_file!(
         "context",
         "authority",
         "monitor",
-        create_plan,
         create_tenant,
         update_tenant,
         find_tenant,

@@ -9,6 +9,7 @@ use crate::guard::lock;
 use crate::isolation::row::erase::{self, Erased, Eraser};
 use crate::isolation::schema;
 use crate::json::Object;
+use crate::metering;
 use crate::procedure::{self, Procedure};
 use crate::query;
 use crate::role;
@@ -104,6 +105,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         }
         access::erase(tenant)?;
         fleet::erase(tenant)?;
+        metering::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {

@@ -4,6 +4,7 @@
 //! ends. [`process`] is the worker's: how it begins, and how it does one thing after another so that one's failure stays its own.
 
 pub mod process;
+pub mod task;
 
 use crate::backend::BackendStatic;
 use crate::error::{Error, Result};

@@ -1,0 +1,24 @@
+//! What a tenant may do and what it has used.
+//!
+//! - [`plan`]: what plans and tenants are limited to, and what backends remember of it.
+//! - [`limit`]: counting a tenant's live rows, and the answer to "is there room".
+//! - [`usage`]: events in the business transaction, their sums, and quotas.
+//! - [`billing`]: subscriptions, closed periods and what came after them.
+//! - [`rate_limit`]: how often, in shared memory.
+
+pub mod billing;
+pub mod limit;
+pub mod plan;
+pub mod rate_limit;
+pub mod usage;
+
+use crate::error::Result;
+use pgrx::Uuid;
+
+/// Removes what is kept of a tenant that is purged.
+pub fn erase(tenant: Uuid) -> Result<()> {
+    plan::erase(tenant)?;
+    limit::erase(tenant)?;
+    usage::erase(tenant)?;
+    billing::erase(tenant)
+}

@@ -1,0 +1,148 @@
+//! Saying what plans and tenants are limited to.
+
+use super::{Period, check_name, registry};
+use crate::audit::{self, Entry};
+use crate::error::{Error, Result, SqlResult};
+use crate::json::{Jsonb, Object};
+use crate::query;
+use pgrx::prelude::*;
+use pgrx::{AnyNumeric, Uuid};
+
+const TENANT: &str = "SELECT slug FROM tenancy.tenants WHERE id = $1 FOR KEY SHARE";
+const PLAN_BEFORE: &str =
+    "SELECT pg_catalog.to_jsonb(l) FROM tenancy.plan_limits l WHERE plan = $1 AND resource = $2 AND period = $3";
+const SET_FOR_PLAN: &str = "INSERT INTO tenancy.plan_limits (plan, resource, period, max_value) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (plan, resource, period) DO UPDATE SET max_value = excluded.max_value";
+const UNSET_FOR_PLAN: &str =
+    "WITH gone AS (DELETE FROM tenancy.plan_limits WHERE plan = $1 AND resource = $2 RETURNING period, max_value)
+    SELECT pg_catalog.jsonb_object_agg(period, max_value) FROM gone";
+const TENANT_BEFORE: &str =
+    "SELECT pg_catalog.to_jsonb(l) FROM tenancy.tenant_limits l WHERE tenant_id = $1 AND resource = $2 AND period = $3";
+const SET_FOR_TENANT: &str =
+    "INSERT INTO tenancy.tenant_limits (tenant_id, resource, period, max_value) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (tenant_id, resource, period) DO UPDATE SET max_value = excluded.max_value";
+const UNSET_FOR_TENANT: &str = "WITH gone AS (DELETE FROM tenancy.tenant_limits WHERE tenant_id = $1 AND resource = $2 RETURNING period, max_value)
+    SELECT pg_catalog.jsonb_object_agg(period, max_value) FROM gone";
+
+/// A limit as it was asked for.
+struct Asked<'a> {
+    resource: &'a str,
+    max_value: Option<AnyNumeric>,
+    period: Period,
+}
+
+impl<'a> Asked<'a> {
+    fn new(resource: Option<&'a str>, max_value: Option<AnyNumeric>, period: Option<&str>) -> Result<Self> {
+        let resource = check_name("resource", resource.ok_or(Error::Null("resource"))?)?;
+        let period = Period::from_name(period.ok_or(Error::Null("period"))?)?;
+        if max_value.as_ref().is_some_and(|max| max.is_nan() || *max < AnyNumeric::from(0)) {
+            return Err(Error::invalid("max_value must be a number that is not negative, or NULL for no limit", ""));
+        }
+        Ok(Self { resource, max_value, period })
+    }
+
+    fn finish(&self) -> Jsonb {
+        let max = self.max_value.as_ref().map(AnyNumeric::to_string);
+        let object = Object::new().text("period", self.period.name());
+        object.optional("max_value", max.as_deref()).finish()
+    }
+}
+
+fn slug_of(tenant: Uuid) -> Result<String> {
+    query::returning(TENANT, &[tenant.into()], |row| row.must(1))?.ok_or_else(|| Error::unknown_tenant(tenant))
+}
+
+/// Limits a resource for the tenants of a plan.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn set_plan_limit(
+    plan: Option<&str>,
+    resource: Option<&str>,
+    max_value: Option<AnyNumeric>,
+    period: default!(Option<&str>, "'total'"),
+) -> SqlResult<String> {
+    let plan = plan.ok_or(Error::Null("plan"))?;
+    let asked = Asked::new(resource, max_value, period)?;
+    registry::isolation_of(plan)?;
+    let args = [plan.into(), asked.resource.into(), asked.period.name().into()];
+    let before: Option<Jsonb> = query::value(PLAN_BEFORE, &args)?;
+    let [plan_arg, resource_arg, period_arg] = args;
+    query::run(SET_FOR_PLAN, &[plan_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
+    audit::record(&Entry {
+        action: "plan.set_limit",
+        target: Some(&format!("{plan}/{}", asked.resource)),
+        before,
+        after: Some(asked.finish()),
+        ..Entry::default()
+    })?;
+    Ok(plan.to_owned())
+}
+
+/// Takes what a plan says of a resource back.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn unset_plan_limit(plan: Option<&str>, resource: Option<&str>) -> SqlResult<bool> {
+    let plan = plan.ok_or(Error::Null("plan"))?;
+    let resource = resource.ok_or(Error::Null("resource"))?;
+    registry::isolation_of(plan)?;
+    let before: Option<Jsonb> =
+        query::returning(UNSET_FOR_PLAN, &[plan.into(), resource.into()], |row| row.get(1))?.flatten();
+    if before.is_none() {
+        return Ok(false);
+    }
+    audit::record(&Entry {
+        action: "plan.unset_limit",
+        target: Some(&format!("{plan}/{resource}")),
+        before,
+        ..Entry::default()
+    })?;
+    Ok(true)
+}
+
+/// Limits a resource for one tenant, whatever its plan says.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn set_tenant_limit(
+    tenant: Option<Uuid>,
+    resource: Option<&str>,
+    max_value: Option<AnyNumeric>,
+    period: default!(Option<&str>, "'total'"),
+) -> SqlResult<String> {
+    let tenant = tenant.ok_or(Error::Null("tenant"))?;
+    let asked = Asked::new(resource, max_value, period)?;
+    slug_of(tenant)?;
+    let args = [tenant.into(), asked.resource.into(), asked.period.name().into()];
+    let before: Option<Jsonb> = query::value(TENANT_BEFORE, &args)?;
+    let [tenant_arg, resource_arg, period_arg] = args;
+    query::run(SET_FOR_TENANT, &[tenant_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
+    audit::record(&Entry {
+        action: "tenant.set_limit",
+        tenant: Some(tenant),
+        target: Some(asked.resource),
+        before,
+        after: Some(asked.finish()),
+    })?;
+    Ok(asked.resource.to_owned())
+}
+
+/// Takes a tenant's own limits of a resource back: its plan's hold again.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn unset_tenant_limit(tenant: Option<Uuid>, resource: Option<&str>) -> SqlResult<bool> {
+    let tenant = tenant.ok_or(Error::Null("tenant"))?;
+    let resource = resource.ok_or(Error::Null("resource"))?;
+    slug_of(tenant)?;
+    let before: Option<Jsonb> =
+        query::returning(UNSET_FOR_TENANT, &[tenant.into(), resource.into()], |row| row.get(1))?.flatten();
+    if before.is_none() {
+        return Ok(false);
+    }
+    audit::record(&Entry {
+        action: "tenant.unset_limit",
+        tenant: Some(tenant),
+        target: Some(resource),
+        before,
+        after: None,
+    })?;
+    Ok(true)
+}
