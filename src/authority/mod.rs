@@ -49,6 +49,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
+        metering::usage::RELATIONS,
     ]
     .concat()
     .into_iter()

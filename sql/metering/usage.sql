@@ -1,0 +1,148 @@
+-- What is measured. metric and aggregation are read by position (src/metering/usage/metric.rs).
+CREATE TABLE tenancy.metrics (
+    metric text COLLATE "C" CONSTRAINT metrics_pkey PRIMARY KEY,
+    aggregation text COLLATE "C" NOT NULL DEFAULT 'sum' CHECK (aggregation IN ('sum', 'max', 'last', 'unique')),
+    unit text,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.metrics', '');
+COMMENT ON TABLE tenancy.metrics IS
+    'What is measured: its unit, and how the events of a period become one figure: their sum, the greatest, the last, or the number of different resources (unique). Kept by create_metric(). Every level reads it.';
+CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.metrics FOR EACH ROW EXECUTE FUNCTION tenancy.announce_change();
+CREATE TRIGGER announce_truncate AFTER TRUNCATE ON tenancy.metrics FOR EACH STATEMENT EXECUTE FUNCTION tenancy.announce_change();
+ALTER TABLE tenancy.metrics ENABLE ALWAYS TRIGGER announce_change;
+ALTER TABLE tenancy.metrics ENABLE ALWAYS TRIGGER announce_truncate;
+
+-- Events that the rollup has not taken yet. Written by position (src/metering/usage/inbox.rs), the narrow columns first.
+CREATE TABLE tenancy.usage_inbox (
+    tenant_id uuid NOT NULL,
+    txid bigint NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    counted boolean NOT NULL,
+    metric text COLLATE "C" NOT NULL,
+    quantity numeric NOT NULL,
+    resource_id uuid,
+    properties jsonb
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
+CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
+CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, counted, txid);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
+COMMENT ON TABLE tenancy.usage_inbox IS
+    'Usage events until the rollup adds them to tenancy.usage_buckets and moves them to tenancy_archive.usage_events; counted says that consume_quota() recorded the event. Only functions reach it.';
+
+-- How far the rollup is: the row of the greatest number counts, and there is no other (a row of its own for each rollup, so that it is found
+-- at once where a long snapshot keeps the old ones). Of another cluster it would say nothing, so it is in no dump.
+CREATE TABLE tenancy.usage_progress (
+    rollups bigint CONSTRAINT usage_progress_pkey PRIMARY KEY,
+    floor bigint NOT NULL,
+    pending bigint[] NOT NULL
+);
+COMMENT ON TABLE tenancy.usage_progress IS
+    'How many rollups there were, and what they have left: rows of the inbox whose txid is at least floor, or one of pending. Only functions reach it.';
+
+CREATE VIEW tenancy.usage_pending AS
+    SELECT i.* FROM tenancy.usage_inbox i
+    WHERE i.txid >= coalesce((SELECT p.floor FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1), 0)
+    UNION ALL
+    SELECT i.* FROM tenancy.usage_inbox i
+    WHERE i.txid = ANY ((SELECT p.pending FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1)::bigint[]);
+COMMENT ON VIEW tenancy.usage_pending IS
+    'The events of the inbox, read without those that the rollup has taken and that a long snapshot keeps from being removed. Only functions reach it.';
+
+CREATE TABLE tenancy.usage_buckets (
+    tenant_id uuid NOT NULL,
+    metric text COLLATE "C" NOT NULL,
+    bucket_start timestamptz NOT NULL,
+    quantity numeric NOT NULL,
+    events bigint NOT NULL,
+    consumed numeric NOT NULL,
+    max_quantity numeric NOT NULL,
+    last_quantity numeric NOT NULL,
+    last_at timestamptz NOT NULL,
+    CONSTRAINT usage_buckets_pkey PRIMARY KEY (tenant_id, metric, bucket_start)
+) WITH (fillfactor = 70);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_buckets', '');
+COMMENT ON TABLE tenancy.usage_buckets IS
+    'The events that the rollup has taken, by 15 minutes: their sum and number, the part of the sum that consume_quota() recorded, the greatest and the last. Only functions reach it.';
+
+-- The resources of metrics that count different ones.
+CREATE TABLE tenancy.usage_uniques (
+    tenant_id uuid NOT NULL,
+    metric text COLLATE "C" NOT NULL,
+    bucket_start timestamptz NOT NULL,
+    resource_id uuid NOT NULL,
+    CONSTRAINT usage_uniques_pkey PRIMARY KEY (tenant_id, metric, bucket_start, resource_id)
+);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_uniques', '');
+COMMENT ON TABLE tenancy.usage_uniques IS
+    'Which resources the events of a metric with aggregation unique named, by 15 minutes. Only functions reach it.';
+
+-- Idempotency keys. Partitions spread the newest pages of the index; each is dumped for itself.
+CREATE TABLE tenancy.usage_keys (
+    tenant_id uuid NOT NULL,
+    key_hash uuid NOT NULL,
+    payload_hash uuid NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    CONSTRAINT usage_keys_pkey PRIMARY KEY (tenant_id, key_hash)
+) PARTITION BY HASH (tenant_id, key_hash);
+CREATE INDEX usage_keys_recorded_at_idx ON tenancy.usage_keys USING brin (recorded_at);
+CREATE TABLE tenancy.usage_keys_0 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 0);
+CREATE TABLE tenancy.usage_keys_1 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 1);
+CREATE TABLE tenancy.usage_keys_2 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 2);
+CREATE TABLE tenancy.usage_keys_3 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 3);
+CREATE TABLE tenancy.usage_keys_4 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 4);
+CREATE TABLE tenancy.usage_keys_5 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 5);
+CREATE TABLE tenancy.usage_keys_6 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 6);
+CREATE TABLE tenancy.usage_keys_7 PARTITION OF tenancy.usage_keys FOR VALUES WITH (MODULUS 8, REMAINDER 7);
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_0', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_1', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_2', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_3', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_4', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_5', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_6', '');
+SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_keys_7', '');
+COMMENT ON TABLE tenancy.usage_keys IS
+    'Idempotency keys of usage events, and what was recorded under them, as the first 16 bytes of SHA-256; kept for tenancy.idempotency_days. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_0 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_1 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_2 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_3 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_4 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_5 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_6 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+COMMENT ON TABLE tenancy.usage_keys_7 IS 'A part of tenancy.usage_keys. Only functions reach it.';
+
+-- What is left of quotas, kept by consume_quota(): era is changes / 64, so that of a row's many versions the newest is found first. Made again
+-- from the events where it is missing, so it is in no dump. Read by position (src/metering/usage/quota.rs).
+CREATE TABLE tenancy.quota_counters (
+    tenant_id uuid NOT NULL,
+    metric text COLLATE "C" NOT NULL,
+    period text COLLATE "C" NOT NULL,
+    period_start timestamptz NOT NULL,
+    era bigint NOT NULL,
+    consumed numeric NOT NULL,
+    recorded numeric NOT NULL,
+    rollups bigint NOT NULL,
+    changes bigint NOT NULL,
+    CONSTRAINT quota_counters_pkey PRIMARY KEY (tenant_id, metric, period, period_start, era)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE tenancy.quota_counters IS
+    'What consume_quota() has counted in each limited period: consumed by it, and recorded beside it in the buckets as of that number of rollups. Only functions reach it.';
+
+-- Should someone grant these tables by mistake, they show nothing.
+ALTER TABLE tenancy.usage_inbox ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_progress ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_buckets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_uniques ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.quota_counters ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_0 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_1 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_2 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_3 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_4 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_5 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_6 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE tenancy.usage_keys_7 ENABLE ROW LEVEL SECURITY;
