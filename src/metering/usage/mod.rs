@@ -1,5 +1,9 @@
 //! Events in the business transaction, and their sums.
 
+mod read;
+
+pub use read::{Figure, figures, total_in_period};
+
 use crate::error::Result;
 use crate::level::Level;
 use pgrx::Uuid;
