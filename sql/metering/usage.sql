@@ -146,3 +146,14 @@ ALTER TABLE tenancy.usage_keys_4 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_5 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_6 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_7 ENABLE ROW LEVEL SECURITY;
+
+COMMENT ON FUNCTION usage_total(text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric in the quarters of an hour that begin from from_time to to_time: the sum, the greatest, the last, or the number of different resources, as the metric says; NULL where there is no greatest or last. Counts what is committed, and the transaction''s own. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT usage_total(''api_calls'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION usage_series(text, text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric, in steps of 15m, hour, day or month by the calendar of tenancy.time_zone; steps without an event are left out. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT * FROM usage_series(''api_calls'', ''day'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION monthly_usage(text) IS
+    'What the bound tenant used in a calendar month (YYYY-MM) of tenancy.time_zone, or by default in the month that its limits are counted over now, of each metric that it used or is limited by; max_value and remaining are NULL where its months are not limited. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM monthly_usage();';
+COMMENT ON FUNCTION tenant_usage(uuid, text) IS
+    'What monthly_usage() shows of any tenant. Errors: P0002 unknown tenant; 22023. Level operator. Example: SELECT * FROM tenant_usage(find_tenant(''acme''));';
+COMMENT ON FUNCTION usage_period(text, timestamptz) IS
+    'The hour, day or month that a moment, by default now, is in for the bound tenant: what its limits and quotas are counted over. Borders are those of tenancy.time_zone, of quarters of an hour; the months of a tenant whose subscription says so begin when that did. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM usage_period(''month'');';

@@ -185,19 +185,11 @@ fn usage_series(
     Ok(TableIterator::new(rows))
 }
 
-type Months = TableIterator<
-    'static,
-    (
-        name!(metric, String),
-        name!(quantity, Option<AnyNumeric>),
-        name!(events, i64),
-        name!(max_value, Option<AnyNumeric>),
-        name!(remaining, Option<AnyNumeric>),
-    ),
->;
+/// A metric of a month: its figure, its events, its limit and what is left.
+type Line = (String, Option<AnyNumeric>, i64, Option<AnyNumeric>, Option<AnyNumeric>);
 
 /// What a tenant used in a month of each metric that it used at all or that its months are limited by.
-fn of_month(tenant: Uuid, month: Option<&str>) -> Result<Months> {
+fn of_month(tenant: Uuid, month: Option<&str>) -> Result<Vec<Line>> {
     let bounds = match month {
         Some(month) => time::month(month)?,
         None => time::of_tenant(tenant, Period::Month, time::now())?,
@@ -217,7 +209,7 @@ fn of_month(tenant: Uuid, month: Option<&str>) -> Result<Months> {
         let remaining = max.clone().map(|max| remaining(max, used.clone()));
         rows.push((figure.metric, used, figure.events, max, remaining));
     }
-    Ok(TableIterator::new(rows))
+    Ok(rows)
 }
 
 /// What is left of a limit.
@@ -232,20 +224,48 @@ pub fn remaining(max: AnyNumeric, used: Option<AnyNumeric>) -> AnyNumeric {
 /// The bound tenant's month.
 #[pg_extern(security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
-fn monthly_usage(month: default!(Option<&str>, "NULL")) -> std::result::Result<Months, ErrorReport> {
-    Ok(of_month(bound_tenant()?, month)?)
+#[allow(clippy::type_complexity)]
+fn monthly_usage(
+    month: default!(Option<&str>, "NULL"),
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(metric, String),
+            name!(quantity, Option<AnyNumeric>),
+            name!(events, i64),
+            name!(max_value, Option<AnyNumeric>),
+            name!(remaining, Option<AnyNumeric>),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(of_month(bound_tenant()?, month)?))
 }
 
 /// Any tenant's month.
 #[pg_extern(security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
 fn tenant_usage(
     tenant: Option<Uuid>,
     month: default!(Option<&str>, "NULL"),
-) -> std::result::Result<Months, ErrorReport> {
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(metric, String),
+            name!(quantity, Option<AnyNumeric>),
+            name!(events, i64),
+            name!(max_value, Option<AnyNumeric>),
+            name!(remaining, Option<AnyNumeric>),
+        ),
+    >,
+    ErrorReport,
+> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
     registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?;
-    Ok(of_month(tenant, month)?)
+    Ok(TableIterator::new(of_month(tenant, month)?))
 }
 
 /// The hour, day or month of the bound tenant that a moment is in: what its limits are counted over.
