@@ -75,6 +75,7 @@ pub extern "C-unwind" fn _PG_init() {
     context::init();
     secrecy::init();
     access::init();
+    metering::init();
     guard::init();
     label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.

@@ -31,6 +31,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+        metering::usage::FUNCTIONS,
     ]
     .concat()
     .into_iter()

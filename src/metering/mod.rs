@@ -15,6 +15,11 @@ pub mod usage;
 use crate::error::Result;
 use pgrx::Uuid;
 
+/// Defines the settings.
+pub fn init() {
+    usage::init();
+}
+
 /// Removes what is kept of a tenant that is purged.
 pub fn erase(tenant: Uuid) -> Result<()> {
     plan::erase(tenant)?;
