@@ -75,6 +75,7 @@ pub extern "C-unwind" fn _PG_init() {
     context::init();
     secrecy::init();
     access::init();
+    metering::init();
     guard::init();
     metering::init();
     label::init();

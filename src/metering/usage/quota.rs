@@ -8,7 +8,8 @@
 //! A counter's version moves to a new place in its index with every [`ERA`] changes, and is read from that index's end. So a reader finds the newest
 //! without walking the old ones, which a long transaction elsewhere may keep from being removed.
 
-use super::{metric, read, record};
+use super::metric::Aggregation;
+use super::{inbox, metric, quantity, read};
 use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{self, Mode, Subject};
@@ -80,7 +81,13 @@ impl Counter {
             let (place, consumed, recorded, rollups, changes) = match known {
                 Some((row, place)) => {
                     let row: &Row = &row;
-                    (Some(place), row.must(CONSUMED)?, row.must(RECORDED)?, Some(row.must::<i64>(ROLLUPS)?), row.must(CHANGES)?)
+                    (
+                        Some(place),
+                        row.must(CONSUMED)?,
+                        row.must(RECORDED)?,
+                        Some(row.must::<i64>(ROLLUPS)?),
+                        row.must(CHANGES)?,
+                    )
                 }
                 None => {
                     let consumed = query::value(CONSUMED_BY_EVENTS, &args())?.unwrap_or_else(|| AnyNumeric::from(0));
@@ -131,25 +138,22 @@ fn limited(limits: &[Limit]) -> impl Iterator<Item = (Period, AnyNumeric)> {
 /// Records that the bound tenant used so much of a metric, unless that would pass a limit; what remains.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn consume_quota(
-    metric: Option<&str>,
-    quantity: default!(Option<AnyNumeric>, "1"),
-) -> SqlResult<Option<AnyNumeric>> {
+fn consume_quota(metric: Option<&str>, quantity: default!(Option<AnyNumeric>, "1")) -> SqlResult<Option<AnyNumeric>> {
     let name = metric.ok_or(Error::Null("metric"))?;
     let quantity = quantity.ok_or(Error::Null("quantity"))?;
     store::refuse_if_read_only(c"consume_quota()");
     let tenant = context::bound().map(|bound| Uuid::from_bytes(bound.tenant)).ok_or(Error::Unbound)?;
-    let metric = metric::find(name)?;
-    if metric.aggregation != metric::Aggregation::Sum {
+    if metric::find(name)? != Aggregation::Sum {
         return Err(Error::invalid(
             format!("metric \"{name}\" is not a sum, so that it cannot be consumed"),
             "Use record_usage() and check_limit().",
         )
         .into());
     }
+    quantity::datum(quantity.clone())?;
     lock::admit_writer();
     if limited(&plan::limits_of(tenant, name)?).next().is_none() {
-        record::insert_event(tenant, name, quantity, None, false)?;
+        inbox::insert_event(tenant, name, quantity, None, false)?;
         return Ok(None);
     }
     Subject::counts_of(tenant).lock(Mode::Exclusive);
@@ -170,6 +174,6 @@ fn consume_quota(
     for (period, bounds, counter) in counters {
         counter.add(tenant, name, period, bounds, &quantity)?;
     }
-    record::insert_event(tenant, name, quantity, Some(now), true)?;
+    inbox::insert_event(tenant, name, quantity, Some(now), true)?;
     Ok(left)
 }
