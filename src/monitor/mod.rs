@@ -3,6 +3,8 @@
 
 mod activity;
 mod attempts;
+mod buckets;
+mod locks;
 mod places;
 mod refusals;
 mod shared;
@@ -10,6 +12,7 @@ mod touches;
 
 pub use activity::{bound_backends, publish, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
+pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
 pub use refusals::{Refusal, count};
 pub use touches::is_due;
 
@@ -35,6 +38,7 @@ static PREVIOUS_STARTUP: BackendStatic<pg_sys::shmem_startup_hook_type> = Backen
 
 /// Asks for shared memory when the server starts.
 pub fn init() {
+    buckets::define_settings();
     // SAFETY: called once, from _PG_init, in the postmaster.
     unsafe {
         PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
@@ -54,6 +58,9 @@ unsafe extern "C-unwind" fn request() {
     refusals::COUNTERS.request();
     attempts::COUNTERS.request();
     touches::TOUCHES.request();
+    buckets::BUCKETS.request();
+    buckets::HEAD.request();
+    buckets::LOCKS.request();
 }
 
 #[pg_guard]
@@ -66,6 +73,9 @@ unsafe extern "C-unwind" fn attach() {
     refusals::COUNTERS.attach();
     attempts::COUNTERS.attach();
     touches::TOUCHES.attach();
+    buckets::BUCKETS.attach();
+    buckets::HEAD.attach();
+    buckets::LOCKS.attach();
 }
 
 extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused, failed]);
