@@ -1,3 +1,4 @@
 //! What a tenant may do and what it has used.
 
+mod plans;
 mod rates;

@@ -10,7 +10,7 @@ mod refusals;
 mod shared;
 mod touches;
 
-pub use activity::{bound_backends, publish, withdraw};
+pub use activity::{Room, bound_backends, publish, take_room, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
 pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
 pub use refusals::{Refusal, count};
@@ -55,6 +55,7 @@ unsafe extern "C-unwind" fn request() {
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     activity::SLOTS.request();
+    activity::LOCKS.request();
     refusals::COUNTERS.request();
     attempts::COUNTERS.request();
     touches::TOUCHES.request();
@@ -70,6 +71,7 @@ unsafe extern "C-unwind" fn attach() {
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     activity::SLOTS.attach();
+    activity::LOCKS.attach();
     refusals::COUNTERS.attach();
     attempts::COUNTERS.attach();
     touches::TOUCHES.attach();
