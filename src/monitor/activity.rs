@@ -116,7 +116,8 @@ impl Drop for Room {
 }
 
 /// Says that this backend serves `tenant` from now on, unless `most` others do; one that does already stays. Who asks at the same time waits
-/// for the other, so that there are never more.
+/// for the other, so that there are never more. A transaction that comes back to a tenant without being bound anew, from a savepoint in which
+/// it was rebound, is not asked.
 pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, most: usize) -> Option<Room> {
     // SAFETY: a plain read.
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Places that a key may be in.
 const SET: usize = 32;
-/// Places of one set that the subjects of one tenant may have at once, so that one that invents them leaves the others room.
+/// Places of one set that the subjects of one tenant may have, so that one that invents them leaves the others room. It reuses its own then.
 const SHARE: usize = SET / 4;
 /// The number of a place that changes hands.
 const CHANGING: u64 = u64::MAX;
@@ -178,7 +178,7 @@ impl Set {
     fn of(part: Part, key: Key) -> Option<Self> {
         let all = BUCKETS.elements();
         let sets = all.len() / SET / Part::ALL.len();
-        let within = (u128::from(key.bucket) * sets as u128 >> 64) as usize;
+        let within = ((u128::from(key.bucket) * sets as u128) >> 64) as usize;
         let number = part as usize * sets + within;
         let places = all.get(number * SET..(number + 1) * SET)?;
         Some(Self { places, first: key.bucket as usize % SET, number })
@@ -199,11 +199,11 @@ impl Set {
 
     /// Gives the key a place whose bucket is idle, with its first number, which is above now; or says how long none is. Under the set's lock.
     fn insert(&self, part: Part, key: Key, now: u64, full_at: u64) -> std::result::Result<(), u64> {
-        let of_tenant = |place: &&Bucket| place.tenant.load(Ordering::Relaxed) == key.tenant && place.full_at() > now;
-        if part == Part::Subjects && self.places().filter(of_tenant).count() >= SHARE {
-            return Err(shortest_wait(self.places().filter(of_tenant), now));
-        }
-        for place in self.places() {
+        let is_own = |place: &&Bucket| place.tenant.load(Ordering::Relaxed) == key.tenant;
+        // Idle ones count: they may be used again at any time.
+        let has_share = part == Part::Subjects && self.places().filter(is_own).count() >= SHARE;
+        let may_have = |place: &&Bucket| !has_share || is_own(place);
+        for place in self.places().filter(may_have) {
             let before = place.full_at();
             // Fails when the bucket's own key has just taken from it.
             let is_given = before <= now
@@ -218,7 +218,7 @@ impl Set {
                 return Ok(());
             }
         }
-        Err(shortest_wait(self.places(), now))
+        Err(shortest_wait(self.places().filter(may_have), now))
     }
 }
 

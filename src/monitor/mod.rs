@@ -1,4 +1,4 @@
-//! What the fleet is doing: which backend serves which tenant, and what was refused to whom. All of it lives in shared
+//! What the fleet is doing: which backend serves which tenant, what was refused to whom, and how often who asked. All of it lives in shared
 //! memory, so that it survives the rollback that follows a refusal; it is lost when the server restarts.
 
 mod activity;

@@ -394,6 +394,33 @@ fn a_tenant_that_invents_subjects_leaves_the_others_room() {
     assert_eq!(evicted, 0);
 }
 
+/// Buckets that go idle and are used again are the flooding tenant's as well.
+#[test]
+fn a_tenant_that_uses_its_subjects_over_and_over_leaves_the_others_room() {
+    let (_cluster, database, tenants) = small_server("rates_reuse", 2);
+    let mut operator = database.connect("operator");
+    limit(&mut operator, "'login', 2, 'second', 2");
+    let mut client = database.connect("app");
+    for round in 0..6 {
+        as_tenant(&mut client, tenants[0], |tx| {
+            // Those of the rounds before again, and as many new ones.
+            for earlier in 0..=round {
+                granted(tx, 300, &format!("'login', 2, '{earlier} ' || i"));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(1050));
+    }
+    limit(&mut operator, "'login', 1, 'day'");
+    as_tenant(&mut client, tenants[0], |tx| {
+        for earlier in 0..6 {
+            granted(tx, 2000, &format!("'login', 1, '{earlier} ' || i"));
+        }
+    });
+    let (_, busy, _, _) = status(&database, "subjects");
+    assert!((200..=256).contains(&busy), "{busy} places");
+    as_tenant(&mut client, tenants[1], |tx| assert_eq!(granted(tx, 32, "'login', 1, 'user ' || i"), 32));
+}
+
 #[test]
 fn when_every_bucket_is_busy_a_new_one_is_refused_and_idle_ones_make_room() {
     let (_cluster, database, tenants) = small_server("rates_full", 1);
