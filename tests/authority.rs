@@ -98,6 +98,13 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("tenancy.refused", "monitor operator admin"),
     ("tenancy.failed", "monitor operator admin"),
     ("tenancy.is_intact", "monitor operator admin"),
+    ("public.set_plan_rate_limit", "operator admin"),
+    ("public.unset_plan_rate_limit", "operator admin"),
+    ("public.set_tenant_rate_limit", "operator admin"),
+    ("public.unset_tenant_rate_limit", "operator admin"),
+    ("public.check_rate_limit", "app client admin"),
+    ("public.enforce_rate_limit", "app client admin"),
+    ("tenancy.rate_limit_buckets", "monitor operator admin"),
     ("tenancy.seal", ""),
     ("tenancy.announce_change", ""),
     ("tenancy.on_ddl_command_end", ""),
@@ -139,6 +146,9 @@ const RELATIONS: &[(&str, &str)] = &[
     ("migration_runs", "operator admin"),
     ("failed_migrations", "operator admin"),
     ("migration_status", "operator admin"),
+    ("plan_rate_limits", "app client monitor operator admin"),
+    ("tenant_rate_limits", "app client operator admin"),
+    ("rate_limit_status", "monitor operator admin"),
 ];
 
 const MEMBERS: &str = "

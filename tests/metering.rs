@@ -1,5 +1,7 @@
 //! What a tenant may do and what it has used.
 
+mod plans;
 mod quota;
+mod rates;
 mod reading;
 mod time;
