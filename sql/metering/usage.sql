@@ -151,6 +151,16 @@ ALTER TABLE tenancy.usage_keys_5 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_6 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_7 ENABLE ROW LEVEL SECURITY;
 
+COMMENT ON FUNCTION usage_total(text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric in the quarters of an hour that begin from from_time to to_time: the sum, the greatest, the last, or the number of different resources, as the metric says; NULL where there is no greatest or last. Counts what is committed, and the transaction''s own. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT usage_total(''api_calls'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION usage_series(text, text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric, in steps of 15m, hour, day or month by the calendar of tenancy.time_zone; steps without an event are left out. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT * FROM usage_series(''api_calls'', ''day'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION monthly_usage(text) IS
+    'What the bound tenant used in a calendar month (YYYY-MM) of tenancy.time_zone, or by default in the month that its limits are counted over now, of each metric that it used or is limited by; max_value and remaining are NULL where its months are not limited. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM monthly_usage();';
+COMMENT ON FUNCTION tenant_usage(uuid, text) IS
+    'What monthly_usage() shows of any tenant. Errors: P0002 unknown tenant; 22023. Level operator. Example: SELECT * FROM tenant_usage(find_tenant(''acme''));';
+COMMENT ON FUNCTION usage_period(text, timestamptz) IS
+    'The hour, day or month that a moment, by default now, is in for the bound tenant: what its limits and quotas are counted over. Borders are those of tenancy.time_zone, of quarters of an hour; the months of a tenant whose subscription says so begin when that did. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM usage_period(''month'');';
 CREATE FUNCTION record_usage(metric text, quantity numeric DEFAULT 1, idempotency_key text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
                              resource_id uuid DEFAULT NULL, properties jsonb DEFAULT NULL) RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_tenancy_record_usage';
@@ -172,3 +182,5 @@ COMMENT ON FUNCTION trim_usage_archive(integer, boolean) IS
     'Drops the months of tenancy_archive.usage_events before the last keep_months and the running one, or detaches them to be tables of their own; how many. The sums by 15 minutes stay. The workers do so by tenancy.usage_retention_months. Errors: 22023. Level admin. Example: SELECT trim_usage_archive(13);';
 COMMENT ON FUNCTION trim_usage_keys() IS
     'Forgets the idempotency keys of usage events that are older than tenancy.idempotency_days; how many. The workers do so every hour. Level admin. Example: SELECT trim_usage_keys();';
+COMMENT ON FUNCTION consume_quota(text, numeric) IS
+    'Records a usage event of the bound tenant, as record_usage() does, unless more than a limit of the metric would then have been used in its hour, day, month or in total; returns what remains of the tightest limit, NULL for no limit. However many sessions consume at once, the limit is not passed; they wait for each other until their transactions end. What record_usage() recorded counts too. Errors: 54000 limit reached, nothing is recorded; P0002 unknown metric, or one that the plan says nothing of; 22023; 42501 no tenant bound; 25006 read-only tenant or transaction. Level app. Example: SELECT consume_quota(''api_calls'');';

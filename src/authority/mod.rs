@@ -51,6 +51,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         fleet::RELATIONS,
         metering::plan::RELATIONS,
         metering::usage::RELATIONS,
+        metering::usage::RELATIONS,
     ]
     .concat()
     .into_iter()

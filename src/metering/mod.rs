@@ -5,18 +5,21 @@
 //! - [`usage`]: events in the business transaction, their sums, and quotas.
 //! - [`billing`]: subscriptions, closed periods and what came after them.
 //! - [`rate_limit`]: how often, in shared memory.
+//! - [`time`]: hours, days and months.
 
 pub mod billing;
 pub mod limit;
 pub mod plan;
 pub mod rate_limit;
+pub mod time;
 pub mod usage;
 
 use crate::error::Result;
 use pgrx::Uuid;
 
-/// Defines the settings.
+/// Registers the settings.
 pub fn init() {
+    time::init();
     usage::init();
 }
 

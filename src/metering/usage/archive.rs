@@ -20,7 +20,8 @@ const BEFORE: i32 = 13;
 const AFTER: i32 = 2;
 
 const SCHEMA_OWNER: &str = "SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'tenancy_archive'";
-const TABLE_OWNER: &str = "SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+const TABLE_OWNER: &str =
+    "SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'tenancy_archive' AND c.relname = 'usage_events'";
 const IS_IN_USE: &str = "SELECT EXISTS (SELECT FROM tenancy.usage_buckets)";
 
@@ -59,7 +60,8 @@ const OLD: &str = "SELECT c.relname::text FROM pg_catalog.pg_inherits i
 const TRIM_REST: &str = "DELETE FROM tenancy_archive.usage_events_default
     WHERE occurred_at < (pg_catalog.date_trunc('month', pg_catalog.now() AT TIME ZONE 'UTC') - pg_catalog.make_interval(months => $1)) AT TIME ZONE 'UTC'";
 /// The archive with what was detached from it.
-const TABLES: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+const TABLES: &str =
+    "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'tenancy_archive' AND NOT c.relispartition AND c.relkind IN ('r', 'p')
       AND c.relname ~ '^usage_events(_[0-9]{4}_[0-9]{2})?$' AND c.relowner = n.nspowner";
 

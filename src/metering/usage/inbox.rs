@@ -1,10 +1,11 @@
 //! Putting events into the inbox: without SPI, because it is done on every request.
 
 use super::event::Event;
+use super::quantity;
 use crate::error::Result;
 use crate::scan::Table;
 use crate::store;
-use pgrx::{IntoDatum, Uuid, pg_sys};
+use pgrx::{AnyNumeric, IntoDatum, Uuid, pg_sys};
 
 static INBOX: Table = Table::by(c"usage_inbox", c"usage_inbox_txid_idx");
 
@@ -35,13 +36,14 @@ pub fn insert(tenant: &[u8; 16], event: &Event, counted: bool) -> Result<()> {
     )
 }
 
-/// Checks an event that has happened now and adds it; `counted` says that a quota has been asked.
-///
-/// # Safety
-/// `quantity` is a datum of type numeric.
-pub unsafe fn insert_event(tenant: Uuid, metric: &str, quantity: pg_sys::Datum, occurred_at: Option<i64>, counted: bool) -> Result<()> {
-    let event = Event { metric, quantity, occurred_at, resource: None, properties: None };
-    // SAFETY: the caller's promise.
-    let event = unsafe { event.check() }?;
-    insert(tenant.as_bytes(), &event, counted)
+/// Adds an event that has happened at this moment, or now; `counted` says that it was consumed of a quota.
+pub fn insert_event(
+    tenant: Uuid,
+    metric: &str,
+    quantity: AnyNumeric,
+    occurred_at: Option<i64>,
+    counted: bool,
+) -> Result<()> {
+    let quantity = quantity::datum(quantity)?;
+    insert(tenant.as_bytes(), &Event { metric, quantity, occurred_at, resource: None, properties: None }, counted)
 }

@@ -21,7 +21,8 @@ const REMEMBERED: usize = 4096;
 
 static METRICS: Table = Table::by(c"metrics", c"metrics_pkey");
 
-const FIND: &str = "SELECT aggregation, pg_catalog.to_jsonb(m) - 'created_at' FROM tenancy.metrics m WHERE metric = $1 FOR UPDATE";
+const FIND: &str =
+    "SELECT aggregation, pg_catalog.to_jsonb(m) - 'created_at' FROM tenancy.metrics m WHERE metric = $1 FOR UPDATE";
 const CREATE: &str = "INSERT INTO tenancy.metrics (metric, unit, aggregation) VALUES ($1, $2, $3)
     ON CONFLICT (metric) DO UPDATE SET unit = excluded.unit, aggregation = excluded.aggregation";
 const ENSURE: &str = "INSERT INTO tenancy.metrics (metric) VALUES ($1) ON CONFLICT DO NOTHING";
@@ -70,8 +71,8 @@ thread_local! {
 /// The aggregation of a metric, as of the latest commit and the caller's own changes. An error where there is no such metric.
 pub fn find(metric: &str) -> Result<Aggregation> {
     let generation = changes::generation();
-    let known =
-        KNOWN.with_borrow(|known| if known.generation == generation { known.metrics.get(metric).copied() } else { None });
+    let known = KNOWN
+        .with_borrow(|known| if known.generation == generation { known.metrics.get(metric).copied() } else { None });
     if let Some(known) = known {
         return Ok(known);
     }

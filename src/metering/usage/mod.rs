@@ -2,28 +2,26 @@
 //!
 //! An event is a row of the inbox ([`inbox`]), written by [`record`] or [`batch`] in the caller's transaction, at most once for each
 //! idempotency key ([`key`]). The [`rollup`] takes events out of the inbox, adds them to buckets of 15 minutes and puts them into the
-//! [`archive`], all in one transaction. Whoever reads adds buckets and inbox in one statement ([`figures`]), and so is exact in every snapshot.
+//! [`archive`], all in one transaction. Whoever reads adds buckets and inbox in one statement ([`read`]), and so is exact in every snapshot.
 
 mod archive;
 mod batch;
 mod event;
-mod figures;
 mod inbox;
 mod key;
 mod metric;
 mod quantity;
+mod quota;
+mod read;
 mod record;
 mod rollup;
 mod settings;
 mod stamp;
 
-#[allow(unused_imports)]
-pub use figures::{Figure, figures};
-#[allow(unused_imports)]
-pub use inbox::insert_event;
 pub use metric::ensure as ensure_metric;
 #[allow(unused_imports)]
 pub use metric::{Aggregation, find as find_metric};
+pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
 
 use crate::error::Result;
@@ -34,6 +32,12 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::App, "consume_quota"),
+    (Level::App, "usage_total"),
+    (Level::App, "usage_series"),
+    (Level::App, "monthly_usage"),
+    (Level::App, "usage_period"),
+    (Level::Operator, "tenant_usage"),
     (Level::Operator, "create_metric"),
     (Level::App, "record_usage"),
     (Level::App, "record_usage_batch"),
@@ -83,5 +87,18 @@ fn trim_counters() -> Result<(u64, bool)> {
 extension_sql_file!(
     "../../../sql/metering/usage.sql",
     name = "metering_usage",
-    requires = ["metering_plan", create_metric, record_usage_batch, rollup_usage, trim_usage_archive, trim_usage_keys]
+    requires = [
+        "metering_plan",
+        create_metric,
+        record_usage_batch,
+        consume_quota,
+        usage_total,
+        usage_series,
+        monthly_usage,
+        usage_period,
+        tenant_usage,
+        rollup_usage,
+        trim_usage_archive,
+        trim_usage_keys
+    ]
 );

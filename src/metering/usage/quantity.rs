@@ -1,7 +1,7 @@
 //! Quantities that sums of any number of events stay exact and small with.
 
 use crate::error::{Error, Result};
-use pgrx::pg_sys;
+use pgrx::{AnyNumeric, IntoDatum, pg_sys};
 
 /// The header of a numeric in its short form (utils/adt/numeric.c), which every number has that is not huge or very long.
 mod header {
@@ -36,5 +36,15 @@ pub unsafe fn check(datum: pg_sys::Datum) -> Result<pg_sys::Datum> {
     if is_short && header & header::NEGATIVE == 0 && is_small && scale <= MAX_DIGITS {
         return Ok(datum);
     }
-    Err(Error::invalid("quantity is negative, too great or no number", "It is at least 0, less than 10^32 and has at most 32 digits after the point."))
+    Err(Error::invalid(
+        "quantity is negative, too great or no number",
+        "It is at least 0, less than 10^32 and has at most 32 digits after the point.",
+    ))
+}
+
+/// The datum of a quantity that can be recorded.
+pub fn datum(quantity: AnyNumeric) -> Result<pg_sys::Datum> {
+    let datum = quantity.into_datum().ok_or_else(|| Error::Internal("a number is NULL".to_owned()))?;
+    // SAFETY: a datum of type numeric.
+    unsafe { check(datum) }
 }
