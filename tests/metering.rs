@@ -2,4 +2,7 @@
 
 // mod quota;
 // mod reading;
+mod recording;
+mod rollup;
 mod time;
+mod usage_storm;
