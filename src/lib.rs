@@ -77,7 +77,6 @@ pub extern "C-unwind" fn _PG_init() {
     access::init();
     metering::init();
     guard::init();
-    metering::init();
     label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };

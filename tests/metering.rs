@@ -1,7 +1,7 @@
 //! What a tenant may do and what it has used.
 
-// mod quota;
-// mod reading;
+mod quota;
+mod reading;
 mod recording;
 mod rollup;
 mod time;

@@ -1,6 +1,9 @@
 //! Quotas: what is consumed never passes the limit, by however many sessions, and every unit of it can be consumed.
 
-use harness::{Client, Cluster, Database, Options, Uuid, as_tenant, bind, cluster, fails, one, optional, tenant, wait_for_lock, backend_pid};
+use harness::{
+    Client, Cluster, Database, Options, Uuid, as_tenant, backend_pid, bind, cluster, count, fails, one, tenant,
+    wait_for_lock,
+};
 use std::sync::Barrier;
 use std::thread;
 
@@ -8,9 +11,7 @@ use std::thread;
 fn limited(database: &Database, max: &str) -> Uuid {
     let mut operator = database.connect("operator");
     let tenant = tenant(&mut operator);
-    operator
-        .batch_execute(&format!("SELECT set_plan_limit('free', 'tokens', {max}, 'month')"))
-        .expect("limit tokens");
+    operator.batch_execute(&format!("SELECT set_plan_limit('free', 'tokens', {max}, 'month')")).expect("limit tokens");
     tenant
 }
 
@@ -92,7 +93,7 @@ fn a_quota_counts_what_was_recorded_otherwise_in_every_place() {
     superuser.batch_execute("DELETE FROM tenancy.quota_counters").expect("forget");
     assert_eq!(consume(&mut app, tenant, "0.5").expect("consume").as_deref(), Some("0.5"));
     fails(consume(&mut app, tenant, "0.6"), "54000");
-    assert_eq!(consume(&mut app, tenant, "0.5").expect("consume").as_deref(), Some("0.0"));
+    assert_eq!(consume(&mut app, tenant, "0.5").expect("consume").as_deref(), Some("0"));
     let refused = fails(consume(&mut app, tenant, "1"), "54000");
     assert_eq!(refused.message(), "limit reached for tokens (10)");
     assert!(refused.hint().is_some_and(|hint| hint.contains("pgrade")));
@@ -104,7 +105,11 @@ fn the_tightest_of_several_periods_counts() {
     let database = Database::new("quota_periods");
     let tenant = limited(&database, "100");
     let mut operator = database.connect("operator");
-    operator.batch_execute("SELECT set_plan_limit('free', 'tokens', 5, 'day'); SELECT set_plan_limit('free', 'tokens', NULL, 'hour')").expect("more limits");
+    operator
+        .batch_execute(
+            "SELECT set_plan_limit('free', 'tokens', 5, 'day'); SELECT set_plan_limit('free', 'tokens', NULL, 'hour')",
+        )
+        .expect("more limits");
     let mut app = database.connect("app");
     assert_eq!(consume(&mut app, tenant, "5").expect("consume").as_deref(), Some("0"));
     fails(consume(&mut app, tenant, "1"), "54000");
@@ -157,7 +162,8 @@ fn savepoints_prepared_transactions_and_isolation_levels_count_what_they_keep() 
     });
     // An old snapshot hides nothing from the counter.
     let mut other = database.connect("app");
-    let mut old = other.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().expect("begin");
+    let mut old =
+        other.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().expect("begin");
     bind(&mut old, tenant);
     one::<i64>(&mut old, "SELECT 1::bigint", &[]);
     consume(&mut app, tenant, "6").expect("consume");
@@ -167,10 +173,9 @@ fn savepoints_prepared_transactions_and_isolation_levels_count_what_they_keep() 
     drop(old);
     assert_eq!(consume(&mut app, tenant, "1").expect("consume").as_deref(), Some("1"));
     // Many calls in one statement see one another.
-    fails(
-        consume(&mut app, tenant, "1) FROM generate_series(1, 2) WHERE EXISTS (SELECT 1").map(drop),
-        "54000",
-    );
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    fails(transaction.query("SELECT consume_quota('tokens') FROM generate_series(1, 2)", &[]), "54000");
 }
 
 #[test]
@@ -197,7 +202,9 @@ fn hostile_and_senseless_consumption_is_refused_and_writes_nothing() {
     let database = Database::new("quota_bad");
     let tenant = limited(&database, "10");
     let mut operator = database.connect("operator");
-    operator.batch_execute("SELECT create_metric('peak', aggregation => 'max'); SELECT create_metric('free_for_all')").expect("metrics");
+    operator
+        .batch_execute("SELECT create_metric('peak', aggregation => 'max'); SELECT create_metric('free_for_all')")
+        .expect("metrics");
     let mut app = database.connect("app");
     fails(app.query("SELECT consume_quota('tokens')", &[]), "42501");
     for (call, sqlstate) in [
@@ -207,13 +214,14 @@ fn hostile_and_senseless_consumption_is_refused_and_writes_nothing() {
         ("consume_quota('tokens', 'NaN')", "22023"),
         ("consume_quota('tokens', 'Infinity')", "22023"),
         ("consume_quota('tokens', 11)", "54000"),
-        ("consume_quota('tokens', 1e100000)", "54000"),
+        ("consume_quota('tokens', 1e31)", "54000"),
+        ("consume_quota('tokens', 1e100000)", "22023"),
         ("consume_quota('peak')", "22023"),
         ("consume_quota('nothing')", "P0002"),
         ("consume_quota('free_for_all')", "P0002"),
-        ("consume_quota('')", "P0002"),
-        ("consume_quota(repeat('x', 100000))", "P0002"),
-        ("consume_quota(E'\\'; DROP TABLE tenancy.tenants; --')", "P0002"),
+        ("consume_quota('')", "22023"),
+        ("consume_quota(repeat('x', 100000))", "22023"),
+        ("consume_quota(E'\\'; DROP TABLE tenancy.tenants; --')", "22023"),
     ] {
         let mut transaction = app.transaction().expect("begin");
         bind(&mut transaction, tenant);
@@ -224,7 +232,6 @@ fn hostile_and_senseless_consumption_is_refused_and_writes_nothing() {
     fails(read_only.query("SELECT consume_quota('tokens')", &[]), "25006");
     drop(read_only);
     assert_eq!(used(&mut app, tenant), "0");
-    let left: Option<i64> = optional(&mut database.superuser(), "SELECT count(*) FROM tenancy.quota_counters", &[]);
-    assert_eq!(left, Some(0));
+    assert_eq!(count(&mut database.superuser(), "tenancy.quota_counters"), 0);
     assert!(cluster().server().superuser().query("SELECT 1", &[]).is_ok());
 }

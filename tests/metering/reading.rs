@@ -40,7 +40,8 @@ fn lines(app: &mut Client, tenant: Uuid, sql: &str) -> Vec<String> {
 }
 
 fn check_figures(app: &mut Client, tenant: Uuid, when: &str) {
-    let november = lines(app, tenant, "SELECT metric, quantity, events, max_value, remaining FROM monthly_usage('2026-11')");
+    let november =
+        lines(app, tenant, "SELECT metric, quantity, events, max_value, remaining FROM monthly_usage('2026-11')");
     let expected = ["calls 4.5 3 10 5.5", "disk 41 3 - -", "people 2 3 - -", "seats 9 3 - -", "tasks 0 0 5 5"];
     assert_eq!(november, expected, "{when}");
     let days = "SELECT to_char(bucket_start AT TIME ZONE 'UTC', 'MM-DD HH24:MI'), quantity, events
@@ -58,7 +59,8 @@ fn check_figures(app: &mut Client, tenant: Uuid, when: &str) {
     assert_eq!(lines(app, tenant, &steps("people", "hour")), ["1", "2"], "{when}");
     assert_eq!(lines(app, tenant, &steps("people", "15m")), ["1", "1", "1"], "{when}");
     assert_eq!(lines(app, tenant, &steps("people", "month")), ["2"], "{when}");
-    let totals = "SELECT usage_total('calls', '2026-11-01Z', '2026-12-01Z'), usage_total('calls', '-infinity', 'infinity'),
+    let totals =
+        "SELECT usage_total('calls', '2026-11-01Z', '2026-12-01Z'), usage_total('calls', '-infinity', 'infinity'),
         usage_total('seats', '2026-11-03Z', '2026-12-01Z'), usage_total('disk', '2026-11-01Z', '2026-11-03Z'),
         usage_total('people', '2026-11-01Z', '2026-11-04Z'), usage_total('calls', '2026-01-01Z', '2026-02-01Z'),
         usage_total('seats', '2026-01-01Z', '2026-02-01Z')";
@@ -126,11 +128,20 @@ fn nobody_reads_what_another_tenant_used() {
     as_tenant(&mut app, tenants[0], |transaction| drop(simple(transaction, EVENTS)));
     one::<i64>(&mut database.connect("admin"), "SELECT rollup_usage()", &[]);
     as_tenant(&mut app, tenants[0], |transaction| drop(simple(transaction, EVENTS)));
-    assert_eq!(lines(&mut app, tenants[1], "SELECT metric, quantity FROM monthly_usage('2026-11') WHERE events > 0"), [""; 0]);
+    assert_eq!(
+        lines(&mut app, tenants[1], "SELECT metric, quantity FROM monthly_usage('2026-11') WHERE events > 0"),
+        [""; 0]
+    );
     assert_eq!(lines(&mut app, tenants[1], "SELECT usage_total('calls', '-infinity', 'infinity')"), ["0"]);
     for role in ["app", "client"] {
         for relation in [
-            "usage_inbox", "usage_buckets", "usage_uniques", "usage_keys", "usage_keys_0", "quota_counters", "usage_progress",
+            "usage_inbox",
+            "usage_buckets",
+            "usage_uniques",
+            "usage_keys",
+            "usage_keys_0",
+            "quota_counters",
+            "usage_progress",
             "usage_pending",
         ] {
             let mut session = database.connect(role);
