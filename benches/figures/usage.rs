@@ -63,11 +63,46 @@ pub fn measure(settings: &Settings) -> Vec<Row> {
     bench.prepare("SELECT create_metric('api_calls')");
     let both = "record_usage with a key";
     vec![
-        compare(&bench, settings, ("20 events, in a transaction", 20, PICK), ("record_usage", RECORD), ("INSERT", INSERT), Bar::AtLeast(0.8)),
-        compare(&bench, settings, ("one event, in a transaction", 1, PICK), ("record_usage", RECORD), ("INSERT", INSERT), Bar::AtLeast(0.8)),
-        compare(&bench, settings, ("20 events with keys", 20, PICK_KEY), (both, RECORD_ONCE), ("two INSERTs", INSERT_BOTH), Bar::AtLeast(0.85)),
-        compare(&bench, settings, ("20 events with keys", 20, PICK_KEY), (both, RECORD_ONCE), ("two INSERTs in one statement", INSERT_BOTH_AT_ONCE), Bar::AtLeast(0.85)),
-        compare(&bench, settings, ("one event with a key", 1, PICK_KEY), (both, RECORD_ONCE), ("two INSERTs in one statement", INSERT_BOTH_AT_ONCE), Bar::AtLeast(0.85)),
+        compare(
+            &bench,
+            settings,
+            ("20 events, in a transaction", 20, PICK),
+            ("record_usage", RECORD),
+            ("INSERT", INSERT),
+            Bar::AtLeast(0.8),
+        ),
+        compare(
+            &bench,
+            settings,
+            ("one event, in a transaction", 1, PICK),
+            ("record_usage", RECORD),
+            ("INSERT", INSERT),
+            Bar::AtLeast(0.8),
+        ),
+        compare(
+            &bench,
+            settings,
+            ("20 events with keys", 20, PICK_KEY),
+            (both, RECORD_ONCE),
+            ("two INSERTs", INSERT_BOTH),
+            Bar::AtLeast(0.85),
+        ),
+        compare(
+            &bench,
+            settings,
+            ("20 events with keys", 20, PICK_KEY),
+            (both, RECORD_ONCE),
+            ("two INSERTs in one statement", INSERT_BOTH_AT_ONCE),
+            Bar::AtLeast(0.85),
+        ),
+        compare(
+            &bench,
+            settings,
+            ("one event with a key", 1, PICK_KEY),
+            (both, RECORD_ONCE),
+            ("two INSERTs in one statement", INSERT_BOTH_AT_ONCE),
+            Bar::AtLeast(0.85),
+        ),
     ]
 }
 

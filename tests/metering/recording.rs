@@ -1,8 +1,8 @@
 //! Recording usage: what is recorded, once, for whom, and what is refused.
 
 use harness::{
-    Client, Cluster, Database, GenericClient, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, rows,
-    tenant, tenants, text, wait_for_lock,
+    Client, Cluster, Database, Options, Uuid, as_tenant, backend_pid, bind, count, fails, one, rows, tenant, tenants,
+    text, wait_for_lock,
 };
 
 /// A database with metrics of every kind and two tenants.
@@ -52,7 +52,9 @@ fn an_event_commits_and_rolls_back_with_its_transaction() {
     assert!(record(&mut app, b, "record_usage('calls', 0.25)"));
     let mut transaction = app.transaction().expect("begin");
     bind(&mut transaction, a);
-    transaction.batch_execute("SELECT record_usage('calls', 10); SAVEPOINT s; SELECT record_usage('calls', 100, 'key')").expect("record");
+    transaction
+        .batch_execute("SELECT record_usage('calls', 10); SAVEPOINT s; SELECT record_usage('calls', 100, 'key')")
+        .expect("record");
     transaction.batch_execute("ROLLBACK TO s; SELECT record_usage('calls', 1000, 'key')").expect("record again");
     assert_eq!(total(&database, a, "calls"), "1", "nothing is seen before it is committed");
     transaction.commit().expect("commit");
@@ -106,12 +108,16 @@ fn of_two_sessions_with_one_key_one_records() {
     ] {
         let key = format!("{end} {isolation}");
         let (mut first, mut second) = (database.connect("app"), database.connect("app"));
-        first.batch_execute(&format!("BEGIN; SELECT set_tenant('{tenant}'), record_usage('calls', 7, '{key}')")).expect("first");
+        first
+            .batch_execute(&format!("BEGIN; SELECT set_tenant('{tenant}'), record_usage('calls', 7, '{key}')"))
+            .expect("first");
         let pid = backend_pid(&mut second);
         let waiting = std::thread::spawn({
             let key = key.clone();
             move || {
-                second.batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT set_tenant('{tenant}')")).expect("begin");
+                second
+                    .batch_execute(&format!("BEGIN ISOLATION LEVEL {isolation}; SELECT set_tenant('{tenant}')"))
+                    .expect("begin");
                 let recorded = second.query_one("SELECT record_usage('calls', 7, $1)", &[&key]);
                 if recorded.is_ok() {
                     second.batch_execute("COMMIT").expect("commit");
@@ -259,7 +265,9 @@ fn a_duration_is_recorded_in_whole_minutes_rounded_up() {
     let tenant = metered(&database)[0];
     let mut app = database.connect("app");
     for (seconds, minutes) in [("0", "0"), ("0.000001", "1"), ("60", "1"), ("60.000001", "2"), ("5400", "90")] {
-        let call = format!("SELECT record_duration('calls', '2026-01-01', timestamptz '2026-01-01' + interval '{seconds} s')::text");
+        let call = format!(
+            "SELECT record_duration('calls', '2026-01-01', timestamptz '2026-01-01' + interval '{seconds} s')::text"
+        );
         let recorded: String = as_tenant(&mut app, tenant, |transaction| one(transaction, &call, &[]));
         assert_eq!(recorded, minutes, "{seconds}");
     }
@@ -285,7 +293,16 @@ fn usage_is_recorded_for_the_bound_tenant_and_its_tables_show_nobody_anything() 
     fails(app.batch_execute("SELECT record_duration('calls', now(), now())"), "42501");
     assert!(record(&mut app, a, "record_usage('calls', 1, 'request')"));
     assert!(record(&mut app, b, "record_usage('calls', 2, 'request')"));
-    for relation in ["usage_inbox", "usage_pending", "usage_buckets", "usage_uniques", "usage_keys", "usage_keys_0", "usage_progress", "quota_counters"] {
+    for relation in [
+        "usage_inbox",
+        "usage_pending",
+        "usage_buckets",
+        "usage_uniques",
+        "usage_keys",
+        "usage_keys_0",
+        "usage_progress",
+        "quota_counters",
+    ] {
         for role in ["app", "client", "operator", "monitor", "admin", "owner", "stranger"] {
             fails(database.connect(role).batch_execute(&format!("TABLE tenancy.{relation}")), "42501");
         }
@@ -303,13 +320,22 @@ fn usage_is_recorded_for_the_bound_tenant_and_its_tables_show_nobody_anything() 
         )
         .expect("grant");
     as_tenant(&mut app, a, |transaction| {
-        for relation in ["tenancy_archive.usage_events", "tenancy.usage_inbox", "tenancy.usage_buckets", "tenancy.usage_keys"] {
+        for relation in
+            ["tenancy_archive.usage_events", "tenancy.usage_inbox", "tenancy.usage_buckets", "tenancy.usage_keys"]
+        {
             assert_eq!(count(transaction, relation), 0, "{relation}");
         }
     });
     for role in ["client", "operator", "monitor", "stranger"] {
         let mut session = database.connect(role);
-        for call in ["record_usage('calls')", "record_usage_batch('[]')", "record_duration('calls', now(), now())", "rollup_usage()", "trim_usage_archive(0)", "trim_usage_keys()"] {
+        for call in [
+            "record_usage('calls')",
+            "record_usage_batch('[]')",
+            "record_duration('calls', now(), now())",
+            "rollup_usage()",
+            "trim_usage_archive(0)",
+            "trim_usage_keys()",
+        ] {
             fails(session.batch_execute(&format!("SELECT {call}")), "42501");
         }
     }
@@ -323,9 +349,15 @@ fn usage_is_not_recorded_where_nothing_may_be_written() {
     let tenant = metered(&database)[0];
     let standby = cluster.standby();
     standby.catch_up_with(&cluster);
-    let calls = ["record_usage('calls')", "record_usage('calls', 1, 'key')", "record_usage_batch('[{\"metric\": \"calls\"}]')", "record_duration('calls', now(), now())"];
+    let calls = [
+        "record_usage('calls')",
+        "record_usage('calls', 1, 'key')",
+        "record_usage_batch('[{\"metric\": \"calls\"}]')",
+        "record_duration('calls', now(), now())",
+    ];
     let mut app = database.connect("app");
-    let mut on_standby = standby.server().config(database.name(), "app").connect(harness::postgres::NoTls).expect("connect");
+    let mut on_standby =
+        standby.server().config(database.name(), "app").connect(harness::postgres::NoTls).expect("connect");
     for call in calls {
         let sql = format!("SELECT {call}");
         app.batch_execute(&format!("BEGIN READ ONLY; SELECT set_tenant('{tenant}')")).expect("begin");
@@ -336,7 +368,8 @@ fn usage_is_not_recorded_where_nothing_may_be_written() {
         on_standby.batch_execute("ROLLBACK").expect("end");
     }
     for call in ["rollup_usage()", "trim_usage_keys()"] {
-        let mut admin = standby.server().config(database.name(), "admin").connect(harness::postgres::NoTls).expect("connect");
+        let mut admin =
+            standby.server().config(database.name(), "admin").connect(harness::postgres::NoTls).expect("connect");
         fails(admin.batch_execute(&format!("SELECT {call}")), "25006");
     }
     one::<Uuid>(&mut database.connect("operator"), "SELECT suspend_tenant($1, 'unpaid', 'read_only')", &[&tenant]);
@@ -354,7 +387,9 @@ fn a_metric_keeps_its_aggregation_once_it_has_events() {
     assert_eq!(text(&mut operator, "SELECT create_metric('fresh', 'x', 'max')"), "fresh");
     let mut app = database.connect("app");
     refused(&mut app, tenant, "record_usage('later')", "P0002");
-    operator.batch_execute("SELECT create_metric('fresh', aggregation => 'unique'), create_metric('later')").expect("change");
+    operator
+        .batch_execute("SELECT create_metric('fresh', aggregation => 'unique'), create_metric('later')")
+        .expect("change");
     assert!(record(&mut app, tenant, "record_usage('later')"), "a session hears of a new metric");
     refused(&mut app, tenant, "record_usage('fresh')", "22023");
     assert!(record(&mut app, tenant, "record_usage('fresh', resource_id => gen_random_uuid())"));
@@ -379,7 +414,9 @@ fn a_metric_keeps_its_aggregation_once_it_has_events() {
         fails(operator.batch_execute(&format!("SELECT {call}")), "22023");
     }
     // What is limited over a period is measured.
-    operator.batch_execute("SELECT set_plan_limit('free', 'emails', 5, 'month'), set_plan_limit('free', 'agents', 5)").expect("limit");
+    operator
+        .batch_execute("SELECT set_plan_limit('free', 'emails', 5, 'month'), set_plan_limit('free', 'agents', 5)")
+        .expect("limit");
     operator.execute("SELECT set_tenant_limit($1, 'texts', 5, 'day')", &[&tenant]).expect("limit");
     assert_eq!(count(&mut operator, "tenancy.metrics WHERE metric IN ('emails', 'texts')"), 2);
     assert_eq!(count(&mut operator, "tenancy.metrics WHERE metric = 'agents'"), 0);
@@ -430,7 +467,9 @@ fn nothing_is_left_of_a_purged_tenants_usage() {
         &[],
     );
     let left = |superuser: &mut Client, tenant: Uuid| -> i64 {
-        let of = |row: &harness::postgres::Row| count(superuser, &format!("{} WHERE tenant_id = '{tenant}'", row.get::<_, String>(0)));
+        let of = |row: &harness::postgres::Row| {
+            count(superuser, &format!("{} WHERE tenant_id = '{tenant}'", row.get::<_, String>(0)))
+        };
         relations.iter().map(of).sum()
     };
     let before = left(&mut superuser, stays);

@@ -2,7 +2,7 @@
 
 use super::recording::metered;
 use super::usage_storm::{self, Storm};
-use harness::{Client, Cluster, Database, Options, Uuid, as_tenant, count, fails, one, simple, text};
+use harness::{Client, Cluster, Database, Options, Uuid, as_tenant, count, fails, one, simple};
 use std::process::Stdio;
 
 fn record(database: &Database, tenant: Uuid, call: &str) {
@@ -46,12 +46,15 @@ fn restores(source: &Database) {
     restore("pre-data");
     let mut superuser = target.superuser();
     // As workers would in the middle of a restore; and as if they had found something.
-    one::<i64>(&mut superuser, "SELECT rollup_usage()", &[]);
-    superuser.batch_execute("INSERT INTO tenancy.usage_progress SELECT 7, (pg_current_xact_id()::text::bigint) + 1, '{}'").expect("progress");
+    assert_eq!(one::<i64>(&mut superuser, "SELECT rollup_usage()", &[]), 0);
     let newest: i64 = one(&mut source.superuser(), "SELECT max(txid) FROM tenancy.usage_inbox", &[]);
-    superuser.batch_execute(&format!("UPDATE tenancy.usage_progress SET floor = {newest} + 1000000")).expect("progress");
-    superuser.batch_execute("DELETE FROM tenancy.usage_progress").expect("as it would be");
-    superuser.batch_execute("INSERT INTO tenancy.usage_progress SELECT 7, (pg_current_xact_id()::text::bigint) + 1, '{}'").expect("progress");
+    let here: i64 = one(&mut superuser, "SELECT pg_current_xact_id()::text::bigint", &[]);
+    for _ in here..=newest {
+        superuser.batch_execute("SELECT pg_current_xact_id()").expect("go further than the other cluster");
+    }
+    superuser
+        .batch_execute("INSERT INTO tenancy.usage_progress SELECT 7, pg_current_xact_id()::text::bigint + 1, '{}'")
+        .expect("as if a rollup had found something");
     restore("data");
     restore("post-data");
     usage_storm::right(&mut superuser);
@@ -61,7 +64,8 @@ fn restores(source: &Database) {
     // Keys were restored, too.
     let key = "SELECT tenant_id FROM tenancy.usage_keys GROUP BY 1 ORDER BY count(*) DESC LIMIT 1";
     let tenant: Uuid = one(&mut superuser, key, &[]);
-    let keys = "SELECT count(*) FROM generate_series(0, 499) AS key, LATERAL (SELECT record_usage('calls', key, 'key ' || key,
+    let keys =
+        "SELECT count(*) FROM generate_series(0, 499) AS key, LATERAL (SELECT record_usage('calls', key, 'key ' || key,
             '2026-10-01Z'::timestamptz + key * interval '1 min') AS new OFFSET 0) AS r WHERE NOT new";
     let known = count(&mut superuser, &format!("tenancy.usage_keys WHERE tenant_id = '{tenant}'"));
     superuser.batch_execute("SELECT grant_access('app', 'app')").expect("grant");
@@ -102,7 +106,9 @@ fn a_transaction_that_rolls_up_its_own_events_loses_none() {
     // Others take numbers, so that ours is not the newest.
     record(&database, tenant, "record_usage('calls', 10)");
     expect(&mut admin, 1);
-    admin.batch_execute("SELECT record_usage('calls', 100); SAVEPOINT s; SELECT record_usage('calls', 1000)").expect("record");
+    admin
+        .batch_execute("SELECT record_usage('calls', 100); SAVEPOINT s; SELECT record_usage('calls', 1000)")
+        .expect("record");
     expect(&mut admin, 2);
     admin.batch_execute("ROLLBACK TO s; SELECT record_usage('calls', 10000)").expect("go on");
     admin.batch_execute("COMMIT").expect("commit");
@@ -122,14 +128,22 @@ fn a_late_commit_is_found_and_what_was_taken_is_not_stepped_over() {
     let (mut long, mut snapshot) = (database.connect("app"), database.superuser());
     long.batch_execute(&begin).expect("begin");
     database.connect("app").batch_execute(&format!("{begin}; PREPARE TRANSACTION 'late_commits'")).expect("prepare");
-    snapshot.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenancy.tenants").expect("begin");
+    snapshot
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tenancy.tenants")
+        .expect("begin");
     for _ in 0..3 {
         record(&database, tenant, "record_usage('calls') FROM generate_series(1, 2000)");
         assert_eq!(roll_up(&database), 2000);
     }
-    let left = text(&mut superuser, "SELECT pending FROM tenancy.usage_progress");
-    assert_eq!(left.split(',').count(), 2, "two transactions run: {left}");
-    let plan = simple(&mut superuser, "SET enable_seqscan = off; EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) TABLE tenancy.usage_pending");
+    let begun: i64 = one(&mut long, "SELECT pg_current_xact_id()::text::bigint", &[]);
+    let others = "SELECT array_agg(transaction::text::bigint) FROM pg_prepared_xacts WHERE gid = 'late_commits'";
+    let prepared: Vec<i64> = one(&mut superuser, others, &[]);
+    let pending: Vec<i64> = one(&mut superuser, "SELECT pending FROM tenancy.usage_progress", &[]);
+    assert!(pending.contains(&begun) && pending.contains(&prepared[0]), "{begun} and {prepared:?} run: {pending:?}");
+    let plan = simple(
+        &mut superuser,
+        "SET enable_seqscan = off; EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) TABLE tenancy.usage_pending",
+    );
     let plan: Vec<String> = plan.into_iter().filter_map(|mut row| row.remove(0)).collect();
     let buffers = plan.iter().find_map(|line| line.trim().strip_prefix("Buffers: shared hit=")).expect("buffers");
     let pages: usize = buffers.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
@@ -153,7 +167,11 @@ fn a_backlog_of_several_batches_is_taken_whole() {
     let mut long = database.connect("app");
     long.batch_execute(&begin).expect("begin");
     for _ in 0..3 {
-        record(&database, tenant, "record_usage('calls', 1, occurred_at => '2026-11-01Z'::timestamptz + i * interval '1 s') FROM generate_series(1, 40000) AS i");
+        record(
+            &database,
+            tenant,
+            "record_usage('calls', 1, occurred_at => '2026-11-01Z'::timestamptz + i * interval '1 s') FROM generate_series(1, 40000) AS i",
+        );
     }
     let mut admin = database.connect("admin");
     // In one transaction, so that the batches see each other and our own.
@@ -191,12 +209,19 @@ fn the_archive_has_a_partition_for_each_month_and_one_for_the_rest() {
     let no_archive = "SELECT to_regnamespace('tenancy_archive') IS NULL";
     assert!(one::<bool>(&mut superuser, no_archive, &[]), "nothing is made before there is something to keep");
     for at in ["now()", "now() - interval '2 months'", "now() - interval '10 years'", "now() + interval '10 years'"] {
-        record(&database, tenant, &format!("record_usage('calls', occurred_at => {at}, properties => '{{\"n\": 1.50}}')"));
+        record(
+            &database,
+            tenant,
+            &format!("record_usage('calls', occurred_at => {at}, properties => '{{\"n\": 1.50}}')"),
+        );
     }
     assert_eq!(roll_up(&database), 4);
     let of = "SELECT count(*) FROM tenancy_archive.usage_events WHERE tableoid::regclass::text = 'tenancy_archive.usage_events_' || to_char(";
     assert_eq!(one::<i64>(&mut superuser, &format!("{of} now() AT TIME ZONE 'UTC', 'YYYY_MM')"), &[]), 1);
-    assert_eq!(one::<i64>(&mut superuser, &format!("{of} now() AT TIME ZONE 'UTC' - interval '2 months', 'YYYY_MM')"), &[]), 1);
+    assert_eq!(
+        one::<i64>(&mut superuser, &format!("{of} now() AT TIME ZONE 'UTC' - interval '2 months', 'YYYY_MM')"), &[]),
+        1
+    );
     assert_eq!(count(&mut superuser, "tenancy_archive.usage_events_default"), 2);
     assert_eq!(count(&mut superuser, "tenancy_archive.usage_events WHERE properties ->> 'n' = '1.50'"), 4);
     // Retention: what is detached stays, as a table of its own.

@@ -5,7 +5,7 @@ use harness::postgres::{Error, SimpleQueryMessage};
 use harness::{Client, Cluster, Database, Options, Random, Uuid, count, one, rows, tenants, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const METRICS: [&str; 2] = ["calls", "bytes"];
 
@@ -44,6 +44,15 @@ WITH events AS (
     UNION ALL SELECT tenant_id, metric, quantity, occurred_at FROM tenancy.usage_inbox)
 SELECT count(*) FROM ((TABLE events EXCEPT ALL SELECT tenant_id, metric, quantity, occurred_at FROM ledger)
     UNION ALL (SELECT tenant_id, metric, quantity, occurred_at FROM ledger EXCEPT ALL TABLE events)) AS difference";
+
+/// What an application is told, against what the ledger says, in one snapshot.
+const TOLD_WRONG: &str = "
+SELECT metric FROM unnest($1::text[]) AS asked (metric)
+WHERE usage_total(metric, '2026-01-01Z', '2100-01-01Z')
+    <> (SELECT coalesce(sum(quantity), 0) FROM ledger l WHERE l.tenant_id = current_tenant() AND l.metric = asked.metric)";
+
+/// How long one life of the server may last.
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// How much is done.
 pub struct Storm {
@@ -84,6 +93,7 @@ pub fn run(storm: &Storm) -> (Cluster, Database) {
     database.superuser().batch_execute(LEDGER).expect("ledger");
     for life in 0..=storm.kills {
         let goal = storm.events * (life + 1) / (storm.kills + 1);
+        let [looks, rollups] = [&world.checks, &world.rollups].map(|number| number.load(Ordering::Relaxed));
         world.stop.store(false, Ordering::Relaxed);
         thread::scope(|scope| {
             for writer in 0..storm.writers {
@@ -93,8 +103,9 @@ pub fn run(storm: &Storm) -> (Cluster, Database) {
             let (world, database) = (&world, &database);
             scope.spawn(move || roll_up(world, database));
             scope.spawn(move || check(world, database));
+            scope.spawn(move || ask(world, database));
             scope.spawn(move || hold_a_snapshot(world, database));
-            wait_for_events(world, goal);
+            wait_for(world, goal, looks, rollups);
             if life < storm.kills {
                 cluster.kill9();
             }
@@ -120,14 +131,18 @@ pub fn right(superuser: &mut Client) {
     assert_eq!(one::<i64>(superuser, WRONG_ARCHIVE, &[]), 0, "archive and inbox are not the events");
 }
 
-fn wait_for_events(world: &World, goal: usize) {
-    let (mut last, mut idle) = (0, 0);
-    while world.recorded.load(Ordering::Relaxed) < goal {
+/// Until so much was recorded, and others have looked and rolled up a few times more.
+fn wait_for(world: &World, events: usize, looks: usize, rollups: usize) {
+    const A_FEW: usize = 3;
+    let is_done = || {
+        world.recorded.load(Ordering::Relaxed) >= events
+            && world.checks.load(Ordering::Relaxed) >= looks + A_FEW
+            && world.rollups.load(Ordering::Relaxed) >= rollups + A_FEW
+    };
+    let begin = Instant::now();
+    while !is_done() {
         thread::sleep(Duration::from_millis(20));
-        let now = world.recorded.load(Ordering::Relaxed);
-        idle = if now == last { idle + 1 } else { 0 };
-        last = now;
-        assert!(idle < 3000, "nobody records any more");
+        assert!(begin.elapsed() < PATIENCE, "nothing goes on any more");
     }
 }
 
@@ -238,17 +253,40 @@ fn check(world: &World, database: &Database) {
     }
 }
 
+/// Asks as an application does.
+fn ask(world: &World, database: &Database) {
+    let Ok(mut app) = database.config("app").connect(harness::postgres::NoTls) else { return };
+    for turn in 0.. {
+        if world.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let tenant = world.tenants[turn % world.tenants.len()];
+        let asked = app
+            .batch_execute(&format!("BEGIN; SELECT set_tenant('{tenant}')"))
+            .and_then(|()| app.query(TOLD_WRONG, &[&METRICS.as_slice()]))
+            .and_then(|rows| app.batch_execute("COMMIT").map(|()| rows));
+        match asked {
+            Ok(rows) => assert!(rows.is_empty(), "the application was told another total"),
+            Err(error) if is_gone(&error) => return,
+            Err(_) => {}
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A transaction that looks twice, with rollups between: at the same, and it is right.
 fn hold_a_snapshot(world: &World, database: &Database) {
     let Ok(mut superuser) = database.config("postgres").connect(harness::postgres::NoTls) else { return };
     while !world.stop.load(Ordering::Relaxed) {
-        let looks = superuser.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()").and_then(|()| {
-            let first = superuser.simple_query(WRONG)?;
-            thread::sleep(Duration::from_millis(300));
-            let second = superuser.simple_query(WRONG)?;
-            superuser.batch_execute("COMMIT")?;
-            Ok([first, second])
-        });
+        let looks = superuser
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()")
+            .and_then(|()| {
+                let first = superuser.simple_query(WRONG)?;
+                thread::sleep(Duration::from_millis(300));
+                let second = superuser.simple_query(WRONG)?;
+                superuser.batch_execute("COMMIT")?;
+                Ok([first, second])
+            });
         match looks {
             Ok(looks) => {
                 for look in looks {
@@ -265,7 +303,8 @@ fn hold_a_snapshot(world: &World, database: &Database) {
 /// What was prepared when the server died, or when the storm ended, is committed or rolled back in the end.
 fn end_prepared(database: &Database) {
     let mut superuser = database.superuser();
-    let all = rows(&mut superuser, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid", &[]);
+    let all =
+        rows(&mut superuser, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid", &[]);
     for (number, row) in all.iter().enumerate() {
         let end = if number % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
         superuser.batch_execute(&format!("{end} PREPARED '{}'", row.get::<_, String>(0))).expect("end");
