@@ -3,7 +3,6 @@
 use super::recording::metered;
 use super::usage_storm::{self, Storm};
 use harness::{Client, Cluster, Database, Options, Uuid, as_tenant, count, fails, one, simple};
-use std::process::Stdio;
 
 fn record(database: &Database, tenant: Uuid, call: &str) {
     as_tenant(&mut database.connect("app"), tenant, |transaction| {
@@ -36,12 +35,12 @@ fn restores(source: &Database) {
     let dump = source.tool("pg_dump", "postgres").args(["-F", "c"]).output().expect("dump");
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let name = target.name().to_owned();
+    let file = std::env::temp_dir().join(format!("{name}.{}.dump", std::process::id()));
+    std::fs::write(&file, dump.stdout).expect("keep the dump");
     let restore = |section: &str| {
         let mut command = target.tool("pg_restore", "postgres");
-        command.args(["--exit-on-error", "--section", section, "--dbname", &name]);
-        let mut restore = command.stdin(Stdio::piped()).spawn().expect("restore");
-        std::io::Write::write_all(&mut restore.stdin.take().expect("a pipe"), &dump.stdout).expect("give it the dump");
-        assert!(restore.wait().expect("restore").success(), "{section}");
+        command.args(["--exit-on-error", "--section", section, "--dbname", &name]).arg(&file);
+        assert!(command.status().expect("restore").success(), "{section}");
     };
     restore("pre-data");
     let mut superuser = target.superuser();
@@ -57,6 +56,7 @@ fn restores(source: &Database) {
         .expect("as if a rollup had found something");
     restore("data");
     restore("post-data");
+    std::fs::remove_file(&file).expect("remove the dump");
     usage_storm::right(&mut superuser);
     assert!(one::<i64>(&mut superuser, "SELECT rollup_usage()", &[]) > 0);
     usage_storm::right(&mut superuser);

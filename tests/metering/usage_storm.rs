@@ -227,8 +227,8 @@ fn roll_up(world: &World, database: &Database) {
     let Ok(mut admin) = database.config("admin").connect(harness::postgres::NoTls) else { return };
     while !world.stop.load(Ordering::Relaxed) {
         match admin.query_one("SELECT rollup_usage()", &[]) {
-            Ok(_) => {
-                world.rollups.fetch_add(1, Ordering::Relaxed);
+            Ok(row) => {
+                world.rollups.fetch_add(usize::from(row.get::<_, i64>(0) > 0), Ordering::Relaxed);
             }
             Err(error) if is_gone(&error) => return,
             Err(_) => {}
