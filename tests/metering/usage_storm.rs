@@ -77,6 +77,8 @@ struct World {
 pub fn run(storm: &Storm) -> (Cluster, Database) {
     let mut cluster = Cluster::start(Options::new().durable().set("max_prepared_transactions", "60"));
     let database = cluster.database("usage_storm");
+    // Or a crash would set sequences back to where they were in the template (PostgreSQL logs a copied one late).
+    database.superuser().batch_execute("CHECKPOINT").expect("checkpoint");
     let mut operator = database.connect("operator");
     for metric in METRICS {
         operator.execute("SELECT create_metric($1)", &[&metric]).expect("metric");
