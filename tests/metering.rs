@@ -4,4 +4,7 @@ mod plans;
 mod quota;
 mod rates;
 mod reading;
+mod recording;
+mod rollup;
 mod time;
+mod usage_storm;

@@ -438,7 +438,8 @@ impl Granted {
         let [owner, invited, _] = ["owner", "invited", "ada"]
             .map(|name| -> Uuid { one(&mut app, "SELECT create_user($1 || '@example.com')", &[&name]) });
         let tenants = format!(
-            "SELECT create_plan('pro'), set_plan_rate_limit('free', 'api_calls', 100), create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
+            "SELECT create_plan('pro'), set_plan_rate_limit('free', 'api_calls', 100), create_metric('api_calls'), create_metric('agent_minutes'),
+                create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
                 create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
                 create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
         );

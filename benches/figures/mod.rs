@@ -11,3 +11,4 @@ pub mod rows;
 pub mod schemas;
 pub mod skew;
 pub mod unrelated;
+pub mod usage;
