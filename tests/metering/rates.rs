@@ -517,6 +517,7 @@ fn a_backend_that_is_killed_in_the_middle_leaves_no_limit_behind_that_hangs() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
     assert!(thread.join().expect("the victim"));
+    wait_until("the server has noticed", || cluster.log_contains("all server processes terminated; reinitializing"));
     let connect = || database.connect_with("app", |_| ()).ok();
     wait_until("the server is back", || connect().is_some());
     as_tenant(&mut connect().expect("a session"), tenant, |tx| {
