@@ -1,5 +1,6 @@
 //! Rate limits: asking in shared memory against a row that every request updates, and against asking nothing.
 
+use crate::cpu::Watched;
 use crate::pgbench::{Run, transaction};
 use crate::report::{Bar, Row, Unit};
 use crate::rounds::{Side, execute, interleave};
@@ -10,6 +11,8 @@ use crate::tables::{Bench, options};
 const SESSIONS: usize = 8;
 /// Requests of one transaction, where the binding is not what is measured.
 const TIMES: usize = 100;
+/// Statements that the server's CPU time is taken of.
+const STATEMENTS: usize = 5000;
 
 /// A limiter as users write it: a row per tenant and resource whose tokens come back with time.
 const LIMITER: &str = "
@@ -45,6 +48,7 @@ pub fn measure(settings: &Settings) -> Vec<Row> {
     let durable = start(Bench::start_on(options().durable(), settings.tenants));
     let mut rows = against_rows(&bench, &durable, settings);
     rows.extend(against_nothing(&bench, settings));
+    rows.extend(by_cpu(&bench, settings));
     rows
 }
 
@@ -112,4 +116,31 @@ fn against_nothing(bench: &Bench, settings: &Settings) -> Vec<Row> {
         row(&ENFORCE, &enforce, &nothing, Bar::AtLeast(0.85)),
         row(&OF_SUBJECT, &of_subject, &nothing_random, Bar::None),
     ]
+}
+
+/// The server's CPU time for one prepared statement, sent and answered by itself.
+fn by_cpu(bench: &Bench, settings: &Settings) -> Vec<Row> {
+    let ways = [&CHECK, &ENFORCE, &NOTHING];
+    let [check, enforce, nothing] = interleave(
+        settings.fine_rounds,
+        ways.map(|way| -> Side<'_> {
+            let mut session = Watched::connect(&bench.database, "app", "");
+            Box::new(move |round| {
+                let statement = session.client.prepare(way.statement).expect("prepare");
+                execute(&mut session.client, &format!("BEGIN; SELECT set_tenant('{}')", bench.tenant(round)));
+                let seconds = session.seconds_each(STATEMENTS, |client| {
+                    for _ in 0..STATEMENTS {
+                        assert_eq!(client.query(&statement, &[]).expect("ask").len(), 1);
+                    }
+                });
+                execute(&mut session.client, "COMMIT");
+                seconds
+            })
+        }),
+    );
+    let figure = "server CPU of a statement";
+    let row = |way: &Way, ours: &[f64]| {
+        Row::new(figure, Unit::Seconds, (way.name, ours), (NOTHING.name, &nothing), Bar::None)
+    };
+    vec![row(&CHECK, &check), row(&ENFORCE, &enforce)]
 }
