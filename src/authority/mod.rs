@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, metering, monitor, tenant};
+use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -31,6 +31,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+        maintenance::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -49,6 +50,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
+        maintenance::RELATIONS,
         metering::usage::RELATIONS,
     ]
     .concat()

@@ -6,6 +6,7 @@ use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::level::Level;
+use crate::monitor;
 use crate::query;
 use crate::role;
 use pgrx::prelude::*;
@@ -39,6 +40,8 @@ fn seal() -> SqlResult<bool> {
             if level == Level::Public { ("GRANT EXECUTE ON", "TO") } else { ("REVOKE ALL ON", "FROM") };
         query::statement(&format!("{change} {} {preposition} PUBLIC", function.object), &[])?;
     }
+    // Once everyone sees the extension, its workers come.
+    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, monitor::announce);
     Ok(true)
 }
 

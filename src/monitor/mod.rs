@@ -3,6 +3,7 @@
 
 mod activity;
 mod attempts;
+mod maintenance;
 mod places;
 mod refusals;
 mod shared;
@@ -10,6 +11,7 @@ mod touches;
 
 pub use activity::{bound_backends, publish, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
+pub use maintenance::{Announced, Report, VISITS, announce, announced, launcher, set_launcher, visit};
 pub use refusals::{Refusal, count};
 pub use touches::is_due;
 
@@ -54,6 +56,7 @@ unsafe extern "C-unwind" fn request() {
     refusals::COUNTERS.request();
     attempts::COUNTERS.request();
     touches::TOUCHES.request();
+    maintenance::request();
 }
 
 #[pg_guard]
@@ -66,6 +69,7 @@ unsafe extern "C-unwind" fn attach() {
     refusals::COUNTERS.attach();
     attempts::COUNTERS.attach();
     touches::TOUCHES.attach();
+    maintenance::attach();
 }
 
 extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused, failed]);

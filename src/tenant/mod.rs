@@ -8,6 +8,8 @@ mod lookup;
 mod purge;
 mod slug;
 
+pub use purge::TASKS;
+
 use crate::level::Level;
 use pgrx::prelude::*;
 

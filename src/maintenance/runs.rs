@@ -1,0 +1,94 @@
+//! What each step did last in this database, and when it is due again: `tenancy.worker_runs`.
+
+use crate::error::{Error, Result};
+use crate::query;
+use crate::role;
+use crate::worker::process::Failure;
+use crate::worker::task::Task;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// Seconds after which a step that a use of the database calls for is done without one.
+const IDLE_S: u32 = 60;
+/// Seconds after which a step is tried again that has failed once; twice as long after each further failure, and an hour at most.
+const RETRY_S: u32 = 5;
+const MAX_RETRY_S: u32 = 3600;
+/// Characters of an error's message that are kept.
+const MAX_MESSAGE: usize = 1000;
+
+const DUE: &str = "SELECT next_due_at <= pg_catalog.clock_timestamp() OR last_finished_at > pg_catalog.clock_timestamp()
+        OR ($2 AND failures_in_row = 0)
+    FROM tenancy.worker_runs WHERE task = $1";
+const NEXT: &str = "SELECT pg_catalog.ceil(1000 * EXTRACT(epoch FROM next_due_at - pg_catalog.clock_timestamp()))::bigint
+    FROM tenancy.worker_runs WHERE task = $1";
+const RECORD: &str = "INSERT INTO tenancy.worker_runs AS r
+        (task, runs, done, failures, failures_in_row, last_started_at, last_finished_at, next_due_at, last_failed_at, last_sqlstate, last_error)
+    SELECT $1, 1, $2, failed, failed, $3, now, now + pg_catalog.make_interval(secs => $4), CASE failed WHEN 1 THEN now END, $5, $6
+    FROM (SELECT ($5 IS NOT NULL)::integer AS failed, pg_catalog.clock_timestamp() AS now) AS this
+    ON CONFLICT (task) DO UPDATE SET
+        runs = r.runs + 1, done = r.done + excluded.done, failures = r.failures + excluded.failures,
+        failures_in_row = CASE excluded.failures WHEN 0 THEN 0 ELSE r.failures_in_row + 1 END,
+        last_started_at = excluded.last_started_at, last_finished_at = excluded.last_finished_at,
+        next_due_at = CASE excluded.failures WHEN 0 THEN excluded.next_due_at ELSE excluded.last_finished_at
+            + pg_catalog.make_interval(secs => LEAST($4 * pg_catalog.power(2, LEAST(r.failures_in_row, 20)), GREATEST($4, $7))) END,
+        last_failed_at = COALESCE(excluded.last_failed_at, r.last_failed_at),
+        last_sqlstate = COALESCE(excluded.last_sqlstate, r.last_sqlstate),
+        last_error = COALESCE(excluded.last_error, r.last_error)";
+
+/// How a step went.
+pub struct Outcome {
+    pub started: pg_sys::TimestampTz,
+    pub done: u64,
+    /// Whether there may be more to do at once.
+    pub has_more: bool,
+    pub failure: Option<Failure>,
+}
+
+/// Whether this database has the table, and so the extension.
+pub fn are_kept() -> bool {
+    // SAFETY: syscache look-ups by C strings.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::get_relname_relid(c"worker_runs".as_ptr(), schema) != pg_sys::InvalidOid
+    }
+}
+
+/// Whether the step is to be done now; `announced` says that something was done in the database.
+pub fn is_due(task: &Task, announced: bool) -> Result<bool> {
+    let follows_use = task.every_s < IDLE_S;
+    let due: Option<bool> =
+        role::as_extension_owner(|| query::value(DUE, &[task.name.into(), (announced && follows_use).into()]))?;
+    Ok(due.unwrap_or(true))
+}
+
+/// Milliseconds until one of the steps is due.
+pub fn next_in_ms<'a>(tasks: impl Iterator<Item = &'a Task>) -> Result<u64> {
+    let mut next = u64::from(IDLE_S) * 1000;
+    for task in tasks {
+        let wait: Option<i64> = role::as_extension_owner(|| query::value(NEXT, &[task.name.into()]))?;
+        next = next.min(wait.unwrap_or(0).max(0).cast_unsigned());
+    }
+    Ok(next)
+}
+
+/// Writes down how a step went, and when it is due again.
+pub fn record(task: &Task, outcome: &Outcome) -> Result<()> {
+    let started: TimestampWithTimeZone =
+        outcome.started.try_into().map_err(|_| Error::Internal("the clock is out of range".to_owned()))?;
+    let wait = match outcome {
+        Outcome { failure: Some(_), .. } => task.every_s.max(RETRY_S),
+        Outcome { has_more: true, .. } => 0,
+        _ => task.every_s.max(IDLE_S),
+    };
+    let cut = |text: &str| text.chars().take(MAX_MESSAGE).collect::<String>();
+    let args = [
+        task.name.into(),
+        outcome.done.cast_signed().into(),
+        started.into(),
+        f64::from(wait).into(),
+        outcome.failure.as_ref().map(|failure| failure.sqlstate.as_str()).into(),
+        outcome.failure.as_ref().map(|failure| cut(&failure.message)).into(),
+        f64::from(MAX_RETRY_S).into(),
+    ];
+    role::as_extension_owner(|| query::run(RECORD, &args)).map(drop)
+}
