@@ -42,7 +42,8 @@ fn expired_tenant(database: &Database, rows: usize) -> Uuid {
     let mut operator = database.connect("operator");
     let tenant = tenant(&mut operator);
     as_tenant(&mut database.connect("app"), tenant, |app| {
-        app.batch_execute(&format!("INSERT INTO notes (body) SELECT 'x' FROM generate_series(1, {rows})")).expect("write")
+        app.batch_execute(&format!("INSERT INTO notes (body) SELECT 'x' FROM generate_series(1, {rows})"))
+            .expect("write")
     });
     operator.execute("SELECT delete_tenant($1, '0')", &[&tenant]).expect("delete");
     tenant
@@ -87,7 +88,8 @@ fn workers_come_soon_after_create_extension_and_stay_away_after_drop() {
     }
     assert!(one::<bool>(&mut superuser, "SELECT pg_reload_conf()", &[]));
     std::thread::sleep(Duration::from_secs(2));
-    let complaints = cluster.log().lines().filter(|line| line.contains("ERROR") || line.contains("pg_tenancy worker:")).count();
+    let complaints =
+        cluster.log().lines().filter(|line| line.contains("ERROR") || line.contains("pg_tenancy worker:")).count();
     assert_eq!(complaints, 0, "{}", cluster.log());
 }
 
@@ -149,9 +151,10 @@ fn a_task_that_fails_is_recorded_tried_later_and_stops_no_other() {
     superuser
         .batch_execute(
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'out of order' USING ERRCODE = 'P0007'; END$$;
-             CREATE TRIGGER fail BEFORE DELETE ON tenancy.stored_invitations FOR EACH STATEMENT EXECUTE FUNCTION fail();
-             CREATE TRIGGER fail BEFORE DELETE ON notes FOR EACH STATEMENT EXECUTE FUNCTION fail();
-             CREATE TABLE other (tenant_id uuid)",
+             CREATE TRIGGER fail BEFORE DELETE ON tenancy.stored_invitations FOR EACH ROW EXECUTE FUNCTION fail();
+             INSERT INTO tenancy.stored_invitations (token_hash, tenant_id, email, role, metadata, expires_at)
+             VALUES ('\\x00', gen_random_uuid(), 'ann@example.com', 'member', '{}', now() - interval '31 days');
+             CREATE TRIGGER fail BEFORE DELETE ON notes FOR EACH ROW EXECUTE FUNCTION fail()",
         )
         .expect("break");
     let (kept, gone) = (expired_tenant(&database, 3), tenant(&mut database.connect("operator")));
@@ -168,7 +171,7 @@ fn a_task_that_fails_is_recorded_tried_later_and_stops_no_other() {
     );
     assert_eq!(status[0].get::<_, String>(0), "P0007");
     assert_eq!(status[0].get::<_, String>(1), "out of order");
-    assert_eq!(status[0].get::<_, i32>(2), 3600, "a daily or hourly task is not tried more often for failing");
+    assert_eq!(status[0].get::<_, i32>(2), 240, "twice as long after each failure");
     // One tenant that cannot be purged is no reason not to purge the next.
     run_again(&database, PURGE);
     wait_until("the other tenant is purged", || is_gone(&mut superuser, gone));
@@ -178,7 +181,8 @@ fn a_task_that_fails_is_recorded_tried_later_and_stops_no_other() {
     superuser.batch_execute("DROP FUNCTION fail() CASCADE").expect("mend");
     for task in [TRIM, PURGE] {
         run_again(&database, task);
-        const WELL: &str = "SELECT failures_in_row = 0 AND last_error IS NOT NULL FROM tenancy.worker_status WHERE task = $1";
+        const WELL: &str =
+            "SELECT failures_in_row = 0 AND last_error IS NOT NULL FROM tenancy.worker_status WHERE task = $1";
         wait_until("it succeeds", || one(&mut monitor, WELL, &[&task]));
     }
     assert!(is_gone(&mut superuser, kept));
@@ -213,6 +217,8 @@ fn launcher_and_workers_come_back_after_they_are_ended_and_after_crashes_of_the_
     let mut cluster = Cluster::start(eager().durable());
     let database = cluster.database("crash");
     protected_table(&database);
+    // PostgreSQL does not log what a sequence gives that was copied with its database since the last checkpoint.
+    database.superuser().batch_execute("CHECKPOINT").expect("checkpoint");
     wait_for_run(&mut database.superuser(), PURGE, 0);
     let pid = launcher(&mut database.superuser()).expect("a launcher");
     assert!(one::<bool>(&mut database.superuser(), "SELECT pg_terminate_backend($1)", &[&pid]));
@@ -257,7 +263,7 @@ fn a_worker_that_is_killed_takes_no_work_with_it() {
 fn no_more_workers_than_allowed_serve_many_databases() {
     const DATABASES: usize = 12;
     let options = eager().set("max_worker_processes", "3").set("tenancy.max_workers", "2");
-    let cluster = Cluster::start(options.set("max_parallel_workers", "0"));
+    let cluster = Cluster::start(options.set("max_logical_replication_workers", "0"));
     let databases: Vec<Database> = (0..DATABASES).map(|_| cluster.database("many")).collect();
     let mut observer = cluster.server().superuser();
     let (mut most, mut served) = (0, 0);
@@ -317,7 +323,8 @@ fn an_idle_launcher_holds_nothing() {
     let database = cluster.database("idle");
     let mut superuser = database.superuser();
     wait_for_run(&mut superuser, PURGE, 0);
-    const HOLDS: &str = "SELECT count(*) FILTER (WHERE backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR datid IS NOT NULL)
+    const HOLDS: &str =
+        "SELECT count(*) FILTER (WHERE backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR datid IS NOT NULL)
         FROM pg_stat_activity WHERE backend_type = 'pg_tenancy launcher'";
     for _ in 0..50 {
         assert_eq!(one::<i64>(&mut superuser, HOLDS, &[]), 0);

@@ -71,7 +71,7 @@ struct Known {
     due: Instant,
     /// When it was visited last.
     visited: Option<Instant>,
-    /// Whether something was done in it since.
+    /// Whether something was done in it since the beginning of that visit.
     announced: bool,
 }
 
@@ -96,7 +96,7 @@ impl Launcher {
     fn begin_anew(&mut self) {
         let mut due = Instant::now();
         for known in self.databases.values_mut() {
-            known.due = due;
+            (known.due, known.announced) = (due, true);
             due += SPREAD;
         }
     }
@@ -113,7 +113,8 @@ impl Launcher {
         }
         self.hear(now);
         let has_room = self.begin_visits(now);
-        let next = self.databases.iter().filter(|(database, _)| !self.is_visited(**database)).map(|(_, known)| known.due);
+        let next =
+            self.databases.iter().filter(|(database, _)| !self.is_visited(**database)).map(|(_, known)| known.due);
         let wait = next.min().map_or(LOOK, |due| due.saturating_duration_since(now));
         // A visit that ends wakes the process.
         Ok(if has_room { wait.clamp(PAUSE, LOOK) } else { LOOK })
@@ -135,6 +136,8 @@ impl Launcher {
                 Report::NextIn(0) => PAUSE,
                 Report::NextIn(milliseconds) => Duration::from_millis(milliseconds).max(settings::naptime()),
             };
+            // What was announced while the visit was under way, it may have missed.
+            let wait = if known.announced { wait.min(settings::naptime()) } else { wait };
             known.due = now + wait;
             known.visited = Some(now);
         }
@@ -208,7 +211,9 @@ impl Launcher {
     fn complain(&mut self, now: Instant) {
         if self.complained.is_none_or(|complained| now - complained >= COMPLAINT) {
             self.complained = Some(now);
-            warning!("pg_tenancy launcher: no background worker can be started now; max_worker_processes is too low for what runs");
+            warning!(
+                "pg_tenancy launcher: no background worker can be started now; max_worker_processes is too low for what runs"
+            );
         }
     }
 }

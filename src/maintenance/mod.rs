@@ -26,4 +26,8 @@ fn tasks() -> impl Iterator<Item = &'static Task> {
     [access::TASKS, tenant::TASKS].into_iter().flatten()
 }
 
-extension_sql_file!("../../sql/maintenance.sql", name = "maintenance", requires = ["bootstrap", "authority", worker_tasks]);
+extension_sql_file!(
+    "../../sql/maintenance.sql",
+    name = "maintenance",
+    requires = ["bootstrap", "authority", worker_tasks]
+);

@@ -10,16 +10,19 @@ use pgrx::prelude::*;
 
 /// Seconds after which a step that a use of the database calls for is done without one.
 const IDLE_S: u32 = 60;
-/// Seconds after which a step is tried again that has failed once; twice as long after each further failure, and an hour at most.
-const RETRY_S: u32 = 5;
+/// Seconds after which a step is tried again that has failed, if not sooner by its own measure; twice as long after each further failure, up to
+/// an hour.
+const RETRY_S: u32 = 60;
 const MAX_RETRY_S: u32 = 3600;
 /// Characters of an error's message that are kept.
 const MAX_MESSAGE: usize = 1000;
 
-const DUE: &str = "SELECT next_due_at <= pg_catalog.clock_timestamp() OR last_finished_at > pg_catalog.clock_timestamp()
+const DUE: &str =
+    "SELECT next_due_at <= pg_catalog.clock_timestamp() OR last_finished_at > pg_catalog.clock_timestamp()
         OR ($2 AND failures_in_row = 0)
     FROM tenancy.worker_runs WHERE task = $1";
-const NEXT: &str = "SELECT pg_catalog.ceil(1000 * EXTRACT(epoch FROM next_due_at - pg_catalog.clock_timestamp()))::bigint
+const NEXT: &str =
+    "SELECT pg_catalog.ceil(1000 * EXTRACT(epoch FROM next_due_at - pg_catalog.clock_timestamp()))::bigint
     FROM tenancy.worker_runs WHERE task = $1";
 const RECORD: &str = "INSERT INTO tenancy.worker_runs AS r
         (task, runs, done, failures, failures_in_row, last_started_at, last_finished_at, next_due_at, last_failed_at, last_sqlstate, last_error)
@@ -30,7 +33,7 @@ const RECORD: &str = "INSERT INTO tenancy.worker_runs AS r
         failures_in_row = CASE excluded.failures WHEN 0 THEN 0 ELSE r.failures_in_row + 1 END,
         last_started_at = excluded.last_started_at, last_finished_at = excluded.last_finished_at,
         next_due_at = CASE excluded.failures WHEN 0 THEN excluded.next_due_at ELSE excluded.last_finished_at
-            + pg_catalog.make_interval(secs => LEAST($4 * pg_catalog.power(2, LEAST(r.failures_in_row, 20)), GREATEST($4, $7))) END,
+            + pg_catalog.make_interval(secs => LEAST($4 * pg_catalog.power(2, LEAST(r.failures_in_row, 20)), $7)) END,
         last_failed_at = COALESCE(excluded.last_failed_at, r.last_failed_at),
         last_sqlstate = COALESCE(excluded.last_sqlstate, r.last_sqlstate),
         last_error = COALESCE(excluded.last_error, r.last_error)";
@@ -76,7 +79,7 @@ pub fn record(task: &Task, outcome: &Outcome) -> Result<()> {
     let started: TimestampWithTimeZone =
         outcome.started.try_into().map_err(|_| Error::Internal("the clock is out of range".to_owned()))?;
     let wait = match outcome {
-        Outcome { failure: Some(_), .. } => task.every_s.max(RETRY_S),
+        Outcome { failure: Some(_), .. } => task.every_s.min(RETRY_S),
         Outcome { has_more: true, .. } => 0,
         _ => task.every_s.max(IDLE_S),
     };

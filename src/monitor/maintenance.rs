@@ -93,7 +93,8 @@ pub enum Announced {
 
 /// What was announced since this was asked last; for the launcher.
 pub fn announced() -> Announced {
-    let all = LAUNCHER.elements().first().is_some_and(|launcher| launcher.all_announced.swap(0, Ordering::Acquire) == 1);
+    let all =
+        LAUNCHER.elements().first().is_some_and(|launcher| launcher.all_announced.swap(0, Ordering::Acquire) == 1);
     let these = DATABASES.elements().iter().filter(|place| place.0.load(Ordering::Relaxed) != 0);
     let these = these.map(|place| place.0.swap(0, Ordering::Acquire)).filter(|oid| *oid != 0).map(pg_sys::Oid::from);
     let these = these.collect();
