@@ -121,6 +121,10 @@ pub enum Error {
     LimitReached { resource: String, max: String },
     /// A tenant asks too often, or does too much at once: message and when to try again.
     RateLimited { message: String, retry: String },
+    /// No metric has this name.
+    UnknownMetric(String),
+    /// An idempotency key was used for another event.
+    KeyReused,
     /// Something that cannot happen did.
     Internal(String),
 }
@@ -405,6 +409,12 @@ impl Error {
             Self::RateLimited { message, retry } => {
                 parts(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message).detail(retry)
             }
+            Self::UnknownMetric(metric) => {
+                parts(ERRCODE_NO_DATA_FOUND, format!("metric \"{}\" does not exist", shown(&metric)))
+                    .hint("An operator can create it with create_metric().")
+            }
+            Self::KeyReused => parts(ERRCODE_UNIQUE_VIOLATION, "the idempotency key was used before, for another event")
+                .hint("A repeated call must be the same in metric, quantity, occurred_at, resource_id and properties."),
             Self::Internal(message) => parts(ERRCODE_INTERNAL_ERROR, message),
         }
     }

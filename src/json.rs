@@ -16,6 +16,10 @@ impl Jsonb {
     pub fn is_object(&self) -> bool {
         self.0.starts_with('{')
     }
+
+    pub fn is_array(&self) -> bool {
+        self.0.starts_with('[')
+    }
 }
 
 impl FromDatum for Jsonb {

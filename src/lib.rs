@@ -77,8 +77,8 @@ pub extern "C-unwind" fn _PG_init() {
     context::init();
     secrecy::init();
     access::init();
-    guard::init();
     metering::init();
+    guard::init();
     label::init();
     maintenance::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.

@@ -27,6 +27,10 @@ pub fn check_reason(reason: &str) -> Result<&str> {
     check("reason", reason, MAX_REASON)
 }
 
+pub fn check_idempotency_key(key: &str) -> Result<&str> {
+    check("idempotency key", key, MAX_NAME)
+}
+
 pub fn check_version(version: &str) -> Result<&str> {
     check("version", version, MAX_NAME)
 }

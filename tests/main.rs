@@ -12,6 +12,7 @@ mod fleet;
 mod guard;
 mod install;
 mod maintenance;
+mod metering;
 mod pooling;
 mod purge;
 mod readme;

@@ -7,8 +7,8 @@ use harness::{
 };
 use std::time::{Duration, Instant};
 
-const PURGE: &str = "purge_expired_tenants";
-const TRIM: &str = "trim_invitations";
+const PURGE: &str = "expired tenants";
+const TRIM: &str = "ended invitations";
 
 const LAUNCHER: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_tenancy launcher'";
 

@@ -28,6 +28,10 @@ CREATE TABLE tenancy.usage_inbox (
 CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
 CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, counted, txid);
 SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
+CREATE FUNCTION tenancy.stamp_usage() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_stamp_usage';
+COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Trigger: names the running transaction in a row of the inbox that comes from a dump. Internal.';
+CREATE TRIGGER stamp_usage BEFORE INSERT ON tenancy.usage_inbox FOR EACH ROW EXECUTE FUNCTION tenancy.stamp_usage();
+ALTER TABLE tenancy.usage_inbox ENABLE ALWAYS TRIGGER stamp_usage;
 COMMENT ON TABLE tenancy.usage_inbox IS
     'Usage events until the rollup adds them to tenancy.usage_buckets and moves them to tenancy_archive.usage_events; counted says that consume_quota() recorded the event. Only functions reach it.';
 
@@ -146,3 +150,37 @@ ALTER TABLE tenancy.usage_keys_4 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_5 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_6 ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenancy.usage_keys_7 ENABLE ROW LEVEL SECURITY;
+
+COMMENT ON FUNCTION usage_total(text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric in the quarters of an hour that begin from from_time to to_time: the sum, the greatest, the last, or the number of different resources, as the metric says; NULL where there is no greatest or last. Counts what is committed, and the transaction''s own. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT usage_total(''api_calls'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION usage_series(text, text, timestamptz, timestamptz) IS
+    'What the bound tenant used of a metric, in steps of 15m, hour, day or month by the calendar of tenancy.time_zone; steps without an event are left out. Errors: 42501 no tenant bound; P0002 unknown metric; 22023. Level app. Example: SELECT * FROM usage_series(''api_calls'', ''day'', ''2026-11-01'', ''2026-12-01'');';
+COMMENT ON FUNCTION monthly_usage(text) IS
+    'What the bound tenant used in a calendar month (YYYY-MM) of tenancy.time_zone, or by default in the month that its limits are counted over now, of each metric that it used or is limited by; max_value and remaining are NULL where its months are not limited. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM monthly_usage();';
+COMMENT ON FUNCTION tenant_usage(uuid, text) IS
+    'What monthly_usage() shows of any tenant. Errors: P0002 unknown tenant; 22023. Level operator. Example: SELECT * FROM tenant_usage(find_tenant(''acme''));';
+COMMENT ON FUNCTION usage_period(text, timestamptz) IS
+    'The hour, day or month that a moment, by default now, is in for the bound tenant: what its limits and quotas are counted over. Borders are those of tenancy.time_zone, of quarters of an hour; the months of a tenant whose subscription says so begin when that did. Errors: 42501 no tenant bound; 22023. Level app. Example: SELECT * FROM usage_period(''month'');';
+CREATE FUNCTION record_usage(metric text, quantity numeric DEFAULT 1, idempotency_key text DEFAULT NULL, occurred_at timestamptz DEFAULT NULL,
+                             resource_id uuid DEFAULT NULL, properties jsonb DEFAULT NULL) RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_tenancy_record_usage';
+CREATE FUNCTION record_duration(metric text, started timestamptz, ended timestamptz, idempotency_key text DEFAULT NULL,
+                                resource_id uuid DEFAULT NULL, properties jsonb DEFAULT NULL) RETURNS numeric
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_tenancy_record_duration';
+
+COMMENT ON FUNCTION create_metric(text, text, text) IS
+    'Creates a metric, or changes its unit; how the events of a period become one figure is sum, max, last or unique (the number of different resource_ids). Returns its name. Errors: 22023 malformed; 55000 another aggregation for a metric that has events. Level operator. Example: SELECT create_metric(''api_calls'', ''calls'');';
+COMMENT ON FUNCTION record_usage(text, numeric, text, timestamp with time zone, uuid, jsonb) IS
+    'Records a usage event of the bound tenant in this transaction, and returns true. With an idempotency key, which is unique per tenant for tenancy.idempotency_days (at least 35), the same event again is recorded once and returns false; the same means metric, quantity, resource_id, properties, and occurred_at where it is given (NULL is now). quantity is at least 0. Errors: P0002 unknown metric; 23505 the key was used for another event; 22023 malformed, or no resource_id for a metric that counts different ones; 42501 no tenant bound; 25006 read-only tenant or transaction. Level app. Example: SELECT record_usage(''api_calls'');';
+COMMENT ON FUNCTION record_usage_batch(jsonb) IS
+    'Records the events of a JSON array, all or none: objects with the arguments of record_usage() as fields, of which all but metric may be missing or null. Returns how many were new. Errors: 22023 malformed array, or a field of another name; otherwise as record_usage(). Level app. Example: SELECT record_usage_batch(''[{"metric": "api_calls", "quantity": 3}]'');';
+COMMENT ON FUNCTION record_duration(text, timestamp with time zone, timestamp with time zone, text, uuid, jsonb) IS
+    'Records as usage how long something took, in whole minutes rounded up, at the time when it ended; returns the minutes, also where the idempotency key was recorded before. Errors: 22023 it ended before it started; otherwise as record_usage(). Level app. Example: SELECT record_duration(''agent_minutes'', now() - interval ''90 seconds'', now());';
+COMMENT ON FUNCTION rollup_usage() IS
+    'Adds the usage events of the inbox to the buckets and moves them to tenancy_archive.usage_events, as the workers do every few seconds; how many. Sums that are asked for are exact before and after. Errors: 55000 not READ COMMITTED, or a schema tenancy_archive of someone else. Level admin. Example: SELECT rollup_usage();';
+COMMENT ON FUNCTION trim_usage_archive(integer, boolean) IS
+    'Drops the months of tenancy_archive.usage_events before the last keep_months and the running one, or detaches them to be tables of their own; how many. The sums by 15 minutes stay. The workers do so by tenancy.usage_retention_months. Errors: 22023. Level admin. Example: SELECT trim_usage_archive(13);';
+COMMENT ON FUNCTION trim_usage_keys() IS
+    'Forgets the idempotency keys of usage events that are older than tenancy.idempotency_days; how many. The workers do so every hour. Level admin. Example: SELECT trim_usage_keys();';
+COMMENT ON FUNCTION consume_quota(text, numeric) IS
+    'Records a usage event of the bound tenant, as record_usage() does, unless more than a limit of the metric would then have been used in its hour, day, month or in total; returns what remains of the tightest limit, NULL for no limit. However many sessions consume at once, the limit is not passed; they wait for each other until their transactions end. What record_usage() recorded counts too. Errors: 54000 limit reached, nothing is recorded; P0002 unknown metric, or one that the plan says nothing of; 22023; 42501 no tenant bound; 25006 read-only tenant or transaction. Level app. Example: SELECT consume_quota(''api_calls'');';

@@ -22,7 +22,7 @@ const TRIM: &str = "DELETE FROM tenancy.stored_invitations WHERE id IN (
 const AS_INTERVAL: &str = "SELECT $1::pg_catalog.interval";
 
 /// What background workers do.
-pub const TASKS: &[Task] = &[Task { name: "trim_invitations", every_s: 3600, work: Work::Batch(batch) }];
+pub const TASKS: &[Task] = &[Task { name: "ended invitations", every_s: 3600, work: Work::Batch(batch) }];
 
 fn batch() -> Result<(u64, bool)> {
     let keep: Interval = query::value(AS_INTERVAL, &[KEEP.into()])?.ok_or(Error::Null("keep"))?;

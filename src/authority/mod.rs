@@ -31,7 +31,11 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+<<<<<<< HEAD
         maintenance::FUNCTIONS,
+=======
+        metering::usage::FUNCTIONS,
+>>>>>>> main
     ]
     .concat()
     .into_iter()
@@ -51,6 +55,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         fleet::RELATIONS,
         metering::plan::RELATIONS,
         maintenance::RELATIONS,
+        metering::usage::RELATIONS,
         metering::usage::RELATIONS,
     ]
     .concat()

@@ -14,7 +14,7 @@ pub use launcher::init;
 
 use crate::level::Level;
 use crate::worker::task::Task;
-use crate::{access, tenant};
+use crate::{access, metering, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.worker_tasks")];
@@ -23,7 +23,7 @@ pub const RELATIONS: &[(Level, &str)] =
 
 /// Every step, in the order in which a visit does them.
 fn tasks() -> impl Iterator<Item = &'static Task> {
-    [access::TASKS, tenant::TASKS].into_iter().flatten()
+    [metering::usage::TASKS, metering::billing::TASKS, access::TASKS, tenant::TASKS].into_iter().flatten()
 }
 
 extension_sql_file!(

@@ -20,6 +20,7 @@ use pgrx::Uuid;
 /// Registers the settings.
 pub fn init() {
     time::init();
+    usage::init();
 }
 
 /// Removes what is kept of a tenant that is purged.

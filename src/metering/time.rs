@@ -8,12 +8,11 @@ use super::plan::Period;
 use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
-use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, pg_guard, pg_sys};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 /// Of a bucket, in PostgreSQL's microseconds.
 pub const BUCKET: i64 = 900_000_000;
-const SECOND: i64 = 1_000_000;
 const MONTHS: i32 = 12;
 /// Clocks are put forward and back by less than so many buckets.
 const SHIFT: u32 = 12;
@@ -99,6 +98,11 @@ pub fn now() -> pg_sys::TimestampTz {
 /// The bucket that a moment is in.
 pub fn bucket(at: pg_sys::TimestampTz) -> pg_sys::TimestampTz {
     at.div_euclid(BUCKET) * BUCKET
+}
+
+/// The first bucket that begins then or later.
+pub fn next_bucket(at: pg_sys::TimestampTz) -> pg_sys::TimestampTz {
+    if at == i64::MIN || at.rem_euclid(BUCKET) == 0 { at } else { bucket(at).saturating_add(BUCKET) }
 }
 
 /// A time of the calendar and the clock on the wall, with the seconds that the zone is behind UTC.
@@ -248,7 +252,7 @@ pub fn anchored_month(anchor: pg_sys::TimestampTz, at: pg_sys::TimestampTz) -> R
     let months_of = |local: &Local| local.fields.tm_year * MONTHS + local.fields.tm_mon;
     let border = |months| -> Result<_> {
         let moment = Local::of(anchor)?.add_months(months).moment()?;
-        Ok(bucket(moment + BUCKET - 1))
+        Ok(next_bucket(moment))
     };
     let at = bucket(at);
     let mut months = months_of(&Local::of(at)?) - months_of(&Local::of(anchor)?);
@@ -259,6 +263,17 @@ pub fn anchored_month(anchor: pg_sys::TimestampTz, at: pg_sys::TimestampTz) -> R
         months += 1;
     }
     Ok(Bounds { start: border(months)?, end: border(months + 1)? })
+}
+
+/// The period that `at` is in for a tenant, whose months may follow its subscription.
+pub fn of_tenant(tenant: Uuid, period: Period, at: pg_sys::TimestampTz) -> Result<Bounds> {
+    match period {
+        Period::Month => match anchor_of(tenant)? {
+            Some(anchor) => anchored_month(anchor, at),
+            None => bounds(period, at),
+        },
+        _ => bounds(period, at),
+    }
 }
 
 /// The calendar month that is written `YYYY-MM`.
@@ -278,7 +293,7 @@ pub fn month(text: &str) -> Result<Bounds> {
     bounds(Period::Month, middle.moment()?)
 }
 
-/// `at` so many whole seconds later.
-pub fn seconds_after(at: pg_sys::TimestampTz, seconds: i64) -> pg_sys::TimestampTz {
-    at.saturating_add(seconds.saturating_mul(SECOND))
+/// When the subscription that a tenant's months follow began; None for calendar months.
+fn anchor_of(_tenant: Uuid) -> Result<Option<pg_sys::TimestampTz>> {
+    Ok(None)
 }

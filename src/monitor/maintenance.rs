@@ -58,7 +58,7 @@ pub fn attach() {
     LAUNCHER.attach();
 }
 
-/// Says that there is something to do in this database: a worker comes soon. A read of shared memory, if it has been said before.
+/// Says that there is something to do in this database: a worker comes soon. Costs a read of shared memory where it has been said before.
 pub fn announce() {
     // SAFETY: a plain read.
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();

@@ -35,7 +35,7 @@ const EXPIRED: &str = "SELECT id FROM tenancy.tenants
 
 /// What background workers do.
 pub const TASKS: &[Task] =
-    &[Task { name: "purge_expired_tenants", every_s: 3600, work: Work::Call("purge_expired_tenants()") }];
+    &[Task { name: "expired tenants", every_s: 3600, work: Work::Call("purge_expired_tenants()") }];
 
 /// Marks the tenant, so that nothing brings it back from here on.
 fn start(tenant: Uuid, force: bool) -> Result<()> {

@@ -4,6 +4,7 @@ use super::{Period, check_name, registry};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
+use crate::metering::usage;
 use crate::query;
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, Uuid};
@@ -41,6 +42,11 @@ impl<'a> Asked<'a> {
         Ok(Self { resource, max_value, period })
     }
 
+    /// What is limited over a period is measured, so there is to be such a metric.
+    fn ensure_metric(&self) -> Result<()> {
+        if self.period == Period::Total { Ok(()) } else { usage::ensure_metric(self.resource) }
+    }
+
     fn finish(&self) -> Jsonb {
         let max = self.max_value.as_ref().map(AnyNumeric::to_string);
         let object = Object::new().text("period", self.period.name());
@@ -67,6 +73,7 @@ fn set_plan_limit(
     let args = [plan.into(), asked.resource.into(), asked.period.name().into()];
     let before: Option<Jsonb> = query::value(PLAN_BEFORE, &args)?;
     let [plan_arg, resource_arg, period_arg] = args;
+    asked.ensure_metric()?;
     query::run(SET_FOR_PLAN, &[plan_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
     audit::record(&Entry {
         action: "plan.set_limit",
@@ -114,6 +121,7 @@ fn set_tenant_limit(
     let args = [tenant.into(), asked.resource.into(), asked.period.name().into()];
     let before: Option<Jsonb> = query::value(TENANT_BEFORE, &args)?;
     let [tenant_arg, resource_arg, period_arg] = args;
+    asked.ensure_metric()?;
     query::run(SET_FOR_TENANT, &[tenant_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
     audit::record(&Entry {
         action: "tenant.set_limit",

@@ -35,6 +35,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The limit as a number; None for no limit.
+    pub fn numeric(&self) -> Option<AnyNumeric> {
+        self.max_value.as_deref().and_then(|max| AnyNumeric::try_from(max).ok())
+    }
+
     fn read(row: &Row) -> Result<Self> {
         let max: Option<AnyNumeric> = row.get(MAX_VALUE);
         let whole = max.as_ref().map(|max| i64::try_from(max.clone().floor()).unwrap_or(i64::MAX));

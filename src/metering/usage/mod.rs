@@ -1,15 +1,103 @@
 //! Events in the business transaction, and their sums.
+//!
+//! An event is a row of the inbox ([`inbox`]), written by [`record`] or [`batch`] in the caller's transaction, at most once for each
+//! idempotency key ([`key`]). The [`rollup`] takes events out of the inbox, adds them to buckets of 15 minutes and puts them into the
+//! [`archive`], all in one transaction. Whoever reads adds buckets and inbox in one statement ([`read`]), and so is exact in every snapshot.
+
+mod archive;
+mod batch;
+mod event;
+mod inbox;
+mod key;
+mod metric;
+mod quantity;
+mod quota;
+mod read;
+mod record;
+mod rollup;
+mod settings;
+mod stamp;
+
+pub use metric::ensure as ensure_metric;
+#[allow(unused_imports)]
+pub use metric::{Aggregation, find as find_metric};
+pub use read::{Figure, figures, total_in_period};
+pub use settings::init;
 
 use crate::error::Result;
 use crate::level::Level;
+use crate::query;
+use crate::worker::task::{Task, Work};
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::App, "consume_quota"),
+    (Level::App, "usage_total"),
+    (Level::App, "usage_series"),
+    (Level::App, "monthly_usage"),
+    (Level::App, "usage_period"),
+    (Level::Operator, "tenant_usage"),
+    (Level::Operator, "create_metric"),
+    (Level::App, "record_usage"),
+    (Level::App, "record_usage_batch"),
+    (Level::App, "record_duration"),
+    (Level::Admin, "rollup_usage"),
+    (Level::Admin, "trim_usage_archive"),
+    (Level::Admin, "trim_usage_keys"),
+    (Level::Internal, "tenancy.stamp_usage"),
+];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Client, "tenancy.metrics"), (Level::Monitor, "tenancy.metrics")];
 
-/// Removes what is kept of a purged tenant.
-pub fn erase(_tenant: Uuid) -> Result<()> {
-    Ok(())
+/// What the workers do of this domain.
+pub const TASKS: &[Task] = &[
+    Task { name: "usage rollup", every_s: 5, work: Work::Batch(rollup::batch) },
+    Task { name: "usage sweep", every_s: 86_400, work: Work::Batch(rollup::sweep) },
+    Task { name: "usage archive", every_s: 3_600, work: Work::Batch(archive::maintain) },
+    Task { name: "usage keys", every_s: 3_600, work: Work::Batch(key::trim) },
+    Task { name: "quota counters", every_s: 86_400, work: Work::Batch(trim_counters) },
+];
+
+const ERASE: [&str; 5] = [
+    "DELETE FROM tenancy.usage_inbox WHERE tenant_id = $1",
+    "DELETE FROM tenancy.usage_buckets WHERE tenant_id = $1",
+    "DELETE FROM tenancy.usage_uniques WHERE tenant_id = $1",
+    "DELETE FROM tenancy.usage_keys WHERE tenant_id = $1",
+    "DELETE FROM tenancy.quota_counters WHERE tenant_id = $1",
+];
+/// Longer ago than any period lasts, so that nobody counts in it any more.
+const TRIM_COUNTERS: &str = "DELETE FROM tenancy.quota_counters
+    WHERE period <> 'total' AND period_start < pg_catalog.now() - '70 days'::pg_catalog.interval";
+
+/// Removes what is kept of a purged tenant, whose writers have all ended. No rollup runs meanwhile, which would put back what it has taken.
+pub fn erase(tenant: Uuid) -> Result<()> {
+    rollup::lock();
+    for statement in ERASE {
+        query::run(statement, &[tenant.into()])?;
+    }
+    archive::erase(tenant)
 }
 
-extension_sql_file!("../../../sql/metering/usage.sql", name = "metering_usage", requires = ["metering_plan"]);
+/// Removes the counters of periods that are over.
+fn trim_counters() -> Result<(u64, bool)> {
+    Ok((query::run(TRIM_COUNTERS, &[])?, false))
+}
+
+extension_sql_file!(
+    "../../../sql/metering/usage.sql",
+    name = "metering_usage",
+    requires = [
+        "metering_plan",
+        create_metric,
+        record_usage_batch,
+        consume_quota,
+        usage_total,
+        usage_series,
+        monthly_usage,
+        usage_period,
+        tenant_usage,
+        rollup_usage,
+        trim_usage_archive,
+        trim_usage_keys
+    ]
+);
