@@ -31,11 +31,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
-<<<<<<< HEAD
         maintenance::FUNCTIONS,
-=======
         metering::usage::FUNCTIONS,
->>>>>>> main
     ]
     .concat()
     .into_iter()
