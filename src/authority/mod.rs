@@ -33,6 +33,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::plan::FUNCTIONS,
         maintenance::FUNCTIONS,
         metering::usage::FUNCTIONS,
+        metering::billing::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -53,7 +54,9 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::plan::RELATIONS,
         maintenance::RELATIONS,
         metering::usage::RELATIONS,
+        metering::billing::RELATIONS,
         metering::usage::RELATIONS,
+        metering::billing::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -23,7 +23,7 @@ pub const RELATIONS: &[(Level, &str)] =
 
 /// Every step, in the order in which a visit does them.
 fn tasks() -> impl Iterator<Item = &'static Task> {
-    [metering::usage::TASKS, metering::billing::TASKS, access::TASKS, tenant::TASKS].into_iter().flatten()
+    [metering::usage::TASKS, access::TASKS].into_iter().chain(tenant::TASKS).flatten()
 }
 
 extension_sql_file!(
