@@ -119,6 +119,7 @@ const RELATIONS: &[(&str, &str)] = &[
     ("activity", "monitor operator admin"),
     ("refusals", "monitor operator admin"),
     ("failed_attempts", "monitor operator admin"),
+    ("installation", ""),
     ("worker_runs", "monitor operator admin"),
     ("worker_status", "monitor operator admin"),
     ("roles", "app client monitor operator admin"),

@@ -14,7 +14,7 @@ const LAUNCHER: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'p
 
 /// A server whose workers look around every second.
 fn eager() -> Options {
-    Options::new().set("tenancy.worker_naptime", "1")
+    Options::new().set("tenancy.workers_enabled", "on").set("tenancy.worker_naptime", "1")
 }
 
 fn launcher(superuser: &mut Client) -> Option<i32> {
@@ -83,7 +83,7 @@ fn workers_come_soon_after_create_extension_and_stay_away_after_drop() {
         superuser.batch_execute("CREATE EXTENSION pg_tenancy").expect("create");
         let begun = Instant::now();
         wait_for_run(&mut superuser, PURGE, 0);
-        assert!(begun.elapsed() < Duration::from_secs(10), "the first worker came after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "the first worker came after {:?}", begun.elapsed());
         superuser.batch_execute("DROP EXTENSION pg_tenancy CASCADE").expect("drop");
     }
     assert!(one::<bool>(&mut superuser, "SELECT pg_reload_conf()", &[]));
@@ -91,6 +91,48 @@ fn workers_come_soon_after_create_extension_and_stay_away_after_drop() {
     let complaints =
         cluster.log().lines().filter(|line| line.contains("ERROR") || line.contains("pg_tenancy worker:")).count();
     assert_eq!(complaints, 0, "{}", cluster.log());
+}
+
+/// A dump that is half there must not be worked on: what a worker removes or adds up, the rest of the dump knows nothing of.
+#[test]
+fn workers_stay_away_while_a_dump_is_restored() {
+    let cluster = Cluster::start(eager());
+    let source = cluster.database("source");
+    protected_table(&source);
+    let tenant = expired_tenant(&source, 10);
+    let dumped = source.tool("pg_dump", "postgres").output().expect("dump");
+    assert!(dumped.status.success());
+    let script = String::from_utf8(dumped.stdout).expect("text");
+    for pg_restore in [false, true] {
+        let target = cluster.empty_database("target");
+        let mut superuser = target.superuser();
+        superuser.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").expect("revoke");
+        let (dump, pause) = (script.clone(), "SELECT pg_sleep(8);");
+        let (before, after) = dump.split_once("COPY public.notes").expect("the table's rows");
+        let script = format!("{before}{pause} COPY public.notes{after}");
+        if pg_restore {
+            // Its sessions come and go; one is there for as long as the whole lasts.
+            let mut restoring = target
+                .connect_with("postgres", |config| drop(config.application_name("pg_restore")))
+                .expect("connect as pg_restore does");
+            assert!(target.psql("postgres", &script).status.success());
+            std::thread::sleep(Duration::from_secs(7));
+            assert_eq!(count(&mut restoring, "notes"), 10);
+            drop(restoring);
+        } else {
+            std::thread::scope(|scope| {
+                let restore = scope.spawn(|| target.psql("postgres", &script));
+                wait_until("the registry is restored", || {
+                    superuser.query_one("SELECT count(*) FROM tenancy.tenants", &[]).is_ok_and(|row| row.get::<_, i64>(0) == 1)
+                });
+                std::thread::sleep(Duration::from_secs(6));
+                assert!(!is_gone(&mut superuser, tenant), "purged while it was restored");
+                assert!(restore.join().expect("join").status.success());
+            });
+        }
+        wait_until("the tenant is purged", || is_gone(&mut superuser, tenant));
+        assert_eq!(count(&mut superuser, "notes"), 0);
+    }
 }
 
 /// What workers do can go on for ever: a tenant is purged that has many rows, and each batch is slow.

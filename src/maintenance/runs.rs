@@ -17,6 +17,13 @@ const MAX_RETRY_S: u32 = 3600;
 /// Characters of an error's message that are kept.
 const MAX_MESSAGE: usize = 1000;
 
+/// A session that has been idle for some seconds does not restore.
+const RESTORED: &str = "SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_stat_get_activity(NULL) a
+    LEFT JOIN tenancy.installation i ON i.pid = a.pid AND i.backend_start = a.backend_start
+    WHERE a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+      AND (a.application_name = 'pg_restore'
+           OR (i.pid IS NOT NULL AND (a.state <> 'idle' OR a.state_change > pg_catalog.clock_timestamp() - '5 s'::pg_catalog.interval))))";
 const DUE: &str =
     "SELECT next_due_at <= pg_catalog.clock_timestamp() OR last_finished_at > pg_catalog.clock_timestamp()
         OR ($2 AND failures_in_row = 0)
@@ -54,6 +61,12 @@ pub fn are_kept() -> bool {
         let schema = pg_sys::get_namespace_oid(c"tenancy".as_ptr(), true);
         schema != pg_sys::InvalidOid && pg_sys::get_relname_relid(c"worker_runs".as_ptr(), schema) != pg_sys::InvalidOid
     }
+}
+
+/// Whether someone seems to restore a dump here: half of it must not be worked on, as if it were all. That is so while `pg_restore` is connected,
+/// and while the session that made the extension, of a script for psql, is busy.
+pub fn is_being_restored() -> Result<bool> {
+    Ok(role::as_extension_owner(|| query::value(RESTORED, &[]))?.unwrap_or(false))
 }
 
 /// Whether the step is to be done now; `announced` says that something was done in the database.

@@ -19,6 +19,9 @@ pub const FUNCTION: &CStr = c"pg_tenancy_worker";
 /// How long a visit lasts, but for the batch that is under way: DROP DATABASE waits for five seconds before it fails.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Milliseconds until a database is visited again that is being restored.
+const PATIENCE_MS: u64 = 5_000;
+
 /// What holds whatever the database's owner has set for it. Nobody's lock is waited for long.
 const SETTINGS: [(&CStr, &CStr); 8] = [
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -75,6 +78,9 @@ fn visit(announced: bool) -> Result<Report> {
     if !alone.try_lock_session(Mode::Exclusive) {
         // A worker of a launcher that has ended is still here.
         return Ok(Report::Nothing);
+    }
+    if own(runs::is_being_restored)? {
+        return Ok(Report::NextIn(PATIENCE_MS));
     }
     for task in tasks() {
         process::breathe();
