@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 12] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
@@ -29,6 +29,8 @@ const GROUPS: [Group; 10] = [
     ("clone", figures::clone::measure),
     ("schemas", figures::schemas::measure),
     ("fleet", figures::fleet::measure),
+    ("rates", figures::rates::measure),
+    ("usage", figures::usage::measure),
 ];
 
 fn main() -> ExitCode {

@@ -8,12 +8,16 @@ use harness::{
 use serde_json::{Value, json};
 
 /// Every operation that is written down, with `TENANT` for a tenant's id, in an order in which all succeed.
-const OPERATIONS: [(&str, &str); 22] = [
+const OPERATIONS: &[(&str, &str)] = &[
     ("SELECT create_plan('pro')", "plan.create"),
     ("SELECT create_plan('pro', features => '{sso}')", "plan.update"),
     ("SELECT create_tenant('Acme', 'acme', id => 'TENANT', metadata => '{\"a\": 1}')", "tenant.create"),
     ("SELECT update_tenant('TENANT', name => 'Acme Inc.')", "tenant.update"),
     ("SELECT change_plan('TENANT', 'pro')", "tenant.change_plan"),
+    ("SELECT set_plan_rate_limit('pro', 'api', 100, 'minute', 10)", "plan.set_rate_limit"),
+    ("SELECT unset_plan_rate_limit('pro', 'api')", "plan.unset_rate_limit"),
+    ("SELECT set_tenant_rate_limit('TENANT', 'api', NULL)", "tenant.set_rate_limit"),
+    ("SELECT unset_tenant_rate_limit('TENANT', 'api')", "tenant.unset_rate_limit"),
     ("SELECT suspend_tenant('TENANT', 'unpaid')", "tenant.suspend"),
     ("SELECT suspend_tenant('TENANT', 'still unpaid', 'read_only')", "tenant.suspend"),
     ("SELECT suspend_tenant('TENANT', 'closed', terminate => true)", "tenant.suspend"),
@@ -29,14 +33,24 @@ const OPERATIONS: [(&str, &str); 22] = [
     ("SELECT revoke_access('stranger')", "access.revoke"),
     ("SELECT allow_definer('public.totals', 'monthly figures')", "definer.allow"),
     ("SELECT disallow_definer('public.totals')", "definer.disallow"),
+    ("SELECT create_metric('calls', 'call')", "metric.create"),
+    ("SELECT create_metric('calls', 'calls')", "metric.create"),
+    ("SELECT trim_usage_archive(12)", "usage.trim_archive"),
+    ("SELECT trim_usage_keys()", "usage.trim_keys"),
+    ("SELECT set_subscription('TENANT', 'active', '2025-01-01', '2025-02-01')", "subscription.set"),
+    ("SELECT close_billing_period('TENANT', '2025-01')", "billing.close"),
     ("SELECT trim_audit_log()", "audit.trim"),
     ("SELECT delete_tenant('TENANT', '0')", "tenant.delete"),
 ];
 
 /// Calls that change nothing, and so leave no row.
-const IDLE: [&str; 6] = [
+const IDLE: &[&str] = &[
+    "SELECT rollup_usage()",
+    "SELECT apply_subscription_grace()",
+    "SELECT trim_invitations()",
     "SELECT slug_available('acme')",
     "SELECT find_tenant('acme')",
+    "SELECT unset_plan_rate_limit('free', 'api')",
     "SELECT unprotect_table('orders')",
     "SELECT revoke_access('stranger')",
     "SELECT disallow_definer('public.totals')",

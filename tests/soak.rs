@@ -14,12 +14,16 @@ mod fleet;
 mod key_fuzz;
 #[path = "access/storm.rs"]
 mod people;
+#[path = "soak/rates.rs"]
+mod rates;
 #[path = "access/jwt/specimens.rs"]
 mod specimens;
 #[path = "pooling/storm.rs"]
 mod storm;
 #[path = "access/jwt/fuzz.rs"]
 mod token_fuzz;
+#[path = "metering/usage_storm.rs"]
+mod usage_storm;
 #[path = "pooling/wire.rs"]
 mod wire;
 
@@ -103,6 +107,12 @@ fn a_migration_that_fails_for_seven_of_a_thousand_tenants_is_mended_and_resumed(
 #[test]
 fn after_each_of_three_crashes_each_of_a_thousand_tenants_is_migrated_once() {
     fleet::survive(1_000, 3);
+}
+
+/// Twenty writers, rollbacks, savepoints, two-phase commits, long transactions and keys used by many, while the rollup runs.
+#[test]
+fn a_million_events_are_added_up_exactly_though_the_server_is_killed_five_times() {
+    usage_storm::run(&usage_storm::Storm { writers: 20, events: 1_000_000, kills: 5 });
 }
 
 /// What a tenant's schema costs does not grow with the number of tenants, for a session that makes them all.

@@ -26,7 +26,7 @@ CREATE TABLE tenancy.usage_inbox (
     properties jsonb
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
 CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
-CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, counted, txid);
+CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, metric, counted, txid);
 SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
 CREATE FUNCTION tenancy.stamp_usage() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_stamp_usage';
 COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Trigger: names the running transaction in a row of the inbox that comes from a dump. Internal.';

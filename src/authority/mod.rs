@@ -34,6 +34,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         maintenance::FUNCTIONS,
         metering::usage::FUNCTIONS,
         metering::billing::FUNCTIONS,
+        metering::rate_limit::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -55,8 +56,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         maintenance::RELATIONS,
         metering::usage::RELATIONS,
         metering::billing::RELATIONS,
-        metering::usage::RELATIONS,
-        metering::billing::RELATIONS,
+        metering::rate_limit::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -13,32 +13,35 @@ use pgrx::prelude::*;
 use pgrx::{AnyNumeric, Uuid};
 
 /// What was used of each metric, or of `$4` alone, by tenant `$1` from `$2` to `$3`.
-const FIGURES: &str = "WITH inbox AS MATERIALIZED (
-        SELECT metric, quantity, occurred_at, resource_id FROM tenancy.usage_pending
-        WHERE tenant_id = $1 AND counted = ANY ('{f,t}') AND occurred_at >= $2 AND occurred_at < $3)
-    SELECT m.metric, m.unit, m.aggregation,
+const FIGURES: &str = "SELECT m.metric, m.unit, m.aggregation,
            CASE m.aggregation
                WHEN 'sum' THEN s.quantity
                WHEN 'max' THEN s.greatest
                WHEN 'last' THEN (
                    SELECT l.quantity FROM (
-                       SELECT last_quantity, last_at FROM tenancy.usage_buckets b
+                       SELECT b.last_quantity, b.last_at FROM tenancy.usage_buckets b
                        WHERE b.tenant_id = $1 AND b.metric = m.metric AND b.bucket_start >= $2 AND b.bucket_start < $3
-                       UNION ALL SELECT i.quantity, i.occurred_at FROM inbox i WHERE i.metric = m.metric) AS l (quantity, at)
+                       UNION ALL SELECT i.quantity, i.occurred_at FROM tenancy.usage_pending i
+                       WHERE i.tenant_id = $1 AND i.metric = m.metric AND i.counted = ANY ('{f,t}')
+                         AND i.occurred_at >= $2 AND i.occurred_at < $3) AS l (quantity, at)
                    ORDER BY l.at DESC, l.quantity DESC LIMIT 1)
                ELSE (
                    SELECT pg_catalog.count(*) FROM (
                        SELECT u.resource_id FROM tenancy.usage_uniques u
                        WHERE u.tenant_id = $1 AND u.metric = m.metric AND u.bucket_start >= $2 AND u.bucket_start < $3
-                       UNION SELECT i.resource_id FROM inbox i WHERE i.metric = m.metric) AS r)
+                       UNION SELECT i.resource_id FROM tenancy.usage_pending i
+                       WHERE i.tenant_id = $1 AND i.metric = m.metric AND i.counted = ANY ('{f,t}')
+                         AND i.occurred_at >= $2 AND i.occurred_at < $3) AS r)
            END,
            s.events
     FROM tenancy.metrics m
     CROSS JOIN LATERAL (
         SELECT pg_catalog.sum(p.quantity) AS quantity, pg_catalog.sum(p.events)::bigint AS events, pg_catalog.max(p.greatest) AS greatest
-        FROM (SELECT quantity, events, max_quantity FROM tenancy.usage_buckets b
+        FROM (SELECT b.quantity, b.events, b.max_quantity FROM tenancy.usage_buckets b
               WHERE b.tenant_id = $1 AND b.metric = m.metric AND b.bucket_start >= $2 AND b.bucket_start < $3
-              UNION ALL SELECT i.quantity, 1, i.quantity FROM inbox i WHERE i.metric = m.metric) AS p (quantity, events, greatest)
+              UNION ALL SELECT i.quantity, 1, i.quantity FROM tenancy.usage_pending i
+              WHERE i.tenant_id = $1 AND i.metric = m.metric AND i.counted = ANY ('{f,t}')
+                AND i.occurred_at >= $2 AND i.occurred_at < $3) AS p (quantity, events, greatest)
     ) AS s
     WHERE $4::text IS NULL OR m.metric = $4
     ORDER BY m.metric";
