@@ -203,6 +203,8 @@ COMMENT ON FUNCTION accept_invitation(text, uuid) IS
     'Makes a user a member by the token of an invitation, once, and returns the tenant; it binds nothing. Ends with the tenant, and with the inviter''s own membership or role. Errors: 28000 invalid, expired, revoked or used token; P0002 unknown user; 23505 a member already; 42501 for another than the acting user. Level client. Example: SELECT accept_invitation($1, $2);';
 COMMENT ON FUNCTION revoke_invitation(uuid) IS
     'Ends an invitation of the bound tenant; false when it has ended before. Errors: P0002; 42501 its role is above the acting user''s. Level app. Example: SELECT revoke_invitation(id) FROM tenancy.invitations WHERE email = ''bob@example.com'';';
+COMMENT ON FUNCTION trim_invitations(interval) IS
+    'Removes the invitations that were accepted, revoked or expired longer ago than keep, and returns how many; background workers do it every hour with 30 days. Errors: 22023 negative age. Level admin. Example: SELECT trim_invitations();';
 COMMENT ON FUNCTION create_api_key(text, text[], timestamp with time zone, uuid) IS
     'Makes an API key of the bound tenant: one row (key_id, api_key, key_prefix), and the key is never seen again. With user_id it acts as that member, otherwise for the tenant without a role. Errors: 22023; P0002 no member; 42501 a credential of someone not below the acting user, one of no user where they are no admin, or from a credential without scope tenancy:manage or the scopes that it asks for. Level app. Example: SELECT api_key FROM create_api_key(''ci'', ''{workflows:read}'');';
 COMMENT ON FUNCTION rotate_api_key(uuid, interval, timestamp with time zone) IS

@@ -2,7 +2,7 @@
 //!
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
 //! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
-//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`tenant`] on all of these; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
+//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`tenant`] on all of these; [`maintenance`], the workers that do by themselves what is due; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod changes;
@@ -45,6 +45,8 @@ mod fleet;
 mod metering;
 mod tenant;
 
+mod maintenance;
+
 mod authority;
 
 use pgrx::prelude::*;
@@ -78,6 +80,7 @@ pub extern "C-unwind" fn _PG_init() {
     metering::init();
     guard::init();
     label::init();
+    maintenance::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };
 }

@@ -37,6 +37,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("SELECT create_metric('calls', 'calls')", "metric.create"),
     ("SELECT trim_usage_archive(12)", "usage.trim_archive"),
     ("SELECT trim_usage_keys()", "usage.trim_keys"),
+    ("SELECT set_subscription('TENANT', 'active', '2025-01-01', '2025-02-01')", "subscription.set"),
+    ("SELECT close_billing_period('TENANT', '2025-01')", "billing.close"),
     ("SELECT trim_audit_log()", "audit.trim"),
     ("SELECT delete_tenant('TENANT', '0')", "tenant.delete"),
 ];
@@ -44,6 +46,8 @@ const OPERATIONS: &[(&str, &str)] = &[
 /// Calls that change nothing, and so leave no row.
 const IDLE: &[&str] = &[
     "SELECT rollup_usage()",
+    "SELECT apply_subscription_grace()",
+    "SELECT trim_invitations()",
     "SELECT slug_available('acme')",
     "SELECT find_tenant('acme')",
     "SELECT unset_plan_rate_limit('free', 'api')",

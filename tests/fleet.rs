@@ -449,7 +449,8 @@ fn a_server_without_room_for_workers_says_so() {
     let error = fails(fleet.migrate(""), "53400");
     assert!(error.hint().expect("a hint").contains("max_worker_processes"), "{error:?}");
     let mut cluster = cluster;
-    cluster.configure("max_worker_processes", "2");
+    // And now our own launcher the second.
+    cluster.configure("max_worker_processes", "3");
     cluster.restart();
     let (mut admin, notices) = fleet.database.connect_with_notices("admin");
     admin.batch_execute("CALL migrate_tenants('crm', workers => 3)").expect("migrate");

@@ -1,10 +1,12 @@
 //! What a tenant may do and what it has used.
 
+mod billing;
 mod plans;
 mod quota;
 mod rates;
 mod reading;
 mod recording;
 mod rollup;
+mod subscriptions;
 mod time;
 mod usage_storm;

@@ -482,6 +482,7 @@ impl Granted {
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
             "remove_migration" | "migrate_tenants" => migration.to_owned(),
             "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
+            "export_billing_period" => "SELECT close_billing_period(find_tenant('acme'), '2025-10')".to_owned(),
             "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),
             "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))".to_owned(),
             "revoke_access" => "SELECT grant_access('backend', 'app')".to_owned(),

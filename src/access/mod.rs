@@ -10,6 +10,7 @@ mod api_key;
 mod credential;
 mod erase;
 mod invitation;
+mod invitation_trim;
 mod jwt;
 mod member;
 mod role;
@@ -20,6 +21,7 @@ mod user;
 mod verify;
 
 pub use erase::erase;
+pub use invitation_trim::TASKS;
 pub use member::insert as insert_member;
 pub use role::OWNER;
 
@@ -46,6 +48,7 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::App, "create_invitation"),
     (Level::Client, "accept_invitation"),
     (Level::App, "revoke_invitation"),
+    (Level::Admin, "trim_invitations"),
     (Level::App, "create_api_key"),
     (Level::App, "rotate_api_key"),
     (Level::App, "revoke_api_key"),
@@ -102,6 +105,7 @@ extension_sql_file!(
         create_invitation,
         accept_invitation,
         revoke_invitation,
+        trim_invitations,
         create_api_key,
         rotate_api_key,
         revoke_api_key,

@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, metering, monitor, tenant};
+use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -31,7 +31,9 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+        maintenance::FUNCTIONS,
         metering::usage::FUNCTIONS,
+        metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
     ]
     .concat()
@@ -51,7 +53,9 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
+        maintenance::RELATIONS,
         metering::usage::RELATIONS,
+        metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
     ]
     .concat()

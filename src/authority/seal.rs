@@ -6,6 +6,7 @@ use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::level::Level;
+use crate::monitor;
 use crate::query;
 use crate::role;
 use pgrx::prelude::*;
@@ -19,6 +20,11 @@ const MAY_EXECUTE: &str = "SELECT pg_catalog.has_function_privilege($1, p.oid, '
     JOIN pg_catalog.pg_proc p ON p.oid = pg_catalog.to_regprocedure(CASE WHEN $2 LIKE 'tenancy.%' THEN $2
         ELSE pg_catalog.format('%I.%s', (SELECT nspname FROM pg_catalog.pg_namespace WHERE oid = e.extnamespace), $2) END)
     WHERE e.extname = 'pg_tenancy'";
+
+/// The session that makes the extension, which may go on to restore a dump (see [`crate::maintenance`]).
+const FORGET_MAKER: &str = "DELETE FROM tenancy.installation";
+const NOTE_MAKER: &str = "INSERT INTO tenancy.installation (pid, backend_start)
+    SELECT pid, backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())";
 
 /// Refuses an open schema, then revokes EXECUTE on every member function from PUBLIC but for the allow-list, which is granted whatever
 /// the default privileges are. Fails when a function has no level, so that none is forgotten.
@@ -39,6 +45,10 @@ fn seal() -> SqlResult<bool> {
             if level == Level::Public { ("GRANT EXECUTE ON", "TO") } else { ("REVOKE ALL ON", "FROM") };
         query::statement(&format!("{change} {} {preposition} PUBLIC", function.object), &[])?;
     }
+    query::run(FORGET_MAKER, &[])?;
+    query::run(NOTE_MAKER, &[])?;
+    // Once everyone sees the extension, its workers come.
+    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, monitor::announce);
     Ok(true)
 }
 

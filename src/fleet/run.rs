@@ -244,7 +244,9 @@ impl Run {
         let of = if phase == Phase::Template { 1 } else { self.workers.min(open) };
         let argument = |number| Orders { run: self.id, phase, number, of }.write();
         let name = format!("pg_tenancy: migrations of template {}", self.template.0);
-        let workers = Workers::start(&Job { function: FUNCTION, name: &name, argument: &argument }, of)?;
+        // SAFETY: a plain read.
+        let database = unsafe { pg_sys::MyDatabaseId };
+        let workers = Workers::start(&Job { function: FUNCTION, name: &name, database }, of, argument)?;
         if workers.count() < of {
             notice!("there is room for {} of {of} workers only", workers.count());
         }

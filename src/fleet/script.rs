@@ -1,7 +1,6 @@
 //! The SQL of a migration: what it may consist of, and running it.
 
 use crate::error::{Error, Result};
-use crate::version;
 use crate::worker::process;
 use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CStr, CString};
@@ -134,32 +133,7 @@ impl Script {
 
     /// Runs the one statement as a client's own, outside any transaction block: it commits and begins transactions as it likes.
     pub fn run_alone(&self) {
-        // SAFETY: what PostgreSQL does for a client's statement (exec_simple_query), in a transaction that was just begun; the portal keeps
-        // the text and the plan in memory that outlives the statement's own commits.
-        unsafe {
-            let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);
-            (*portal).visible = false;
-            let context = pg_sys::MemoryContextSwitchTo((*portal).portalContext);
-            let text = pg_sys::pstrdup(self.text.as_ptr());
-            for statement in elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)) {
-                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-                let tag = pg_sys::CreateCommandTag((*statement).stmt);
-                let queries = pg_sys::pg_analyze_and_rewrite_fixedparams(
-                    statement,
-                    text,
-                    std::ptr::null(),
-                    0,
-                    std::ptr::null_mut(),
-                );
-                let plans = pg_sys::pg_plan_queries(queries, text, 0, std::ptr::null_mut());
-                pg_sys::PopActiveSnapshot();
-                pg_sys::PortalDefineQuery(portal, std::ptr::null(), text, tag, plans, std::ptr::null_mut());
-            }
-            pg_sys::PortalStart(portal, std::ptr::null_mut(), 0, std::ptr::null_mut());
-            pg_sys::MemoryContextSwitchTo(context);
-            process::timed(|| version::portal_run(portal));
-            pg_sys::PortalDrop(portal, false);
-        }
+        process::run_alone(&self.text);
     }
 }
 

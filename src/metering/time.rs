@@ -4,6 +4,7 @@
 //! in it, so that each bucket is in one hour, one day and one month, whatever clocks are put forward or back: [`start`] names the
 //! period that a moment is in, and [`bounds`] are the first bucket of that name and the first of the next.
 
+use super::billing;
 use super::plan::Period;
 use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
@@ -268,7 +269,7 @@ pub fn anchored_month(anchor: pg_sys::TimestampTz, at: pg_sys::TimestampTz) -> R
 /// The period that `at` is in for a tenant, whose months may follow its subscription.
 pub fn of_tenant(tenant: Uuid, period: Period, at: pg_sys::TimestampTz) -> Result<Bounds> {
     match period {
-        Period::Month => match anchor_of(tenant)? {
+        Period::Month => match billing::months_from(tenant)? {
             Some(anchor) => anchored_month(anchor, at),
             None => bounds(period, at),
         },
@@ -291,9 +292,4 @@ pub fn month(text: &str) -> Result<Bounds> {
     let mut middle = Local { fields: pg_sys::pg_tm::default(), fraction: 0, behind: 0 };
     (middle.fields.tm_year, middle.fields.tm_mon, middle.fields.tm_mday, middle.fields.tm_hour) = (year, month, 15, 12);
     bounds(Period::Month, middle.moment()?)
-}
-
-/// When the subscription that a tenant's months follow began; None for calendar months.
-fn anchor_of(_tenant: Uuid) -> Result<Option<pg_sys::TimestampTz>> {
-    Ok(None)
 }

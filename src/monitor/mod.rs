@@ -3,6 +3,7 @@
 
 mod activity;
 mod attempts;
+mod maintenance;
 mod buckets;
 mod locks;
 mod places;
@@ -12,6 +13,7 @@ mod touches;
 
 pub use activity::{Room, bound_backends, publish, take_room, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
+pub use maintenance::{Announced, Report, VISITS, announce, announced, launcher, set_launcher, visit};
 pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
 pub use refusals::{Refusal, count};
 pub use touches::is_due;
@@ -59,6 +61,7 @@ unsafe extern "C-unwind" fn request() {
     refusals::COUNTERS.request();
     attempts::COUNTERS.request();
     touches::TOUCHES.request();
+    maintenance::request();
     buckets::BUCKETS.request();
     buckets::HEAD.request();
     buckets::LOCKS.request();
@@ -75,6 +78,7 @@ unsafe extern "C-unwind" fn attach() {
     refusals::COUNTERS.attach();
     attempts::COUNTERS.attach();
     touches::TOUCHES.attach();
+    maintenance::attach();
     buckets::BUCKETS.attach();
     buckets::HEAD.attach();
     buckets::LOCKS.attach();

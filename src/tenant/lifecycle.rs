@@ -132,13 +132,27 @@ fn suspend_tenant(
     Ok(tenant)
 }
 
+/// Makes an active tenant read-only.
+pub fn make_read_only(tenant: Uuid, reason: &str) -> Result<()> {
+    let from = &[Status::Active];
+    let reason = Some(reason);
+    Transition { action: "tenant.suspend", from, to: Status::ReadOnly, reason, retention: None }.apply(tenant).map(drop)
+}
+
+/// Makes a suspended or read-only tenant active.
+pub fn resume(tenant: Uuid) -> Result<()> {
+    let from = &[Status::Suspended, Status::ReadOnly];
+    Transition { action: "tenant.resume", from, to: Status::Active, reason: None, retention: None }
+        .apply(tenant)
+        .map(drop)
+}
+
 /// Makes a suspended or read-only tenant active.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn resume_tenant(tenant: Option<Uuid>) -> SqlResult<Uuid> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
-    let from = &[Status::Suspended, Status::ReadOnly];
-    Transition { action: "tenant.resume", from, to: Status::Active, reason: None, retention: None }.apply(tenant)?;
+    resume(tenant)?;
     Ok(tenant)
 }
 

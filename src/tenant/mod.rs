@@ -7,8 +7,10 @@ mod lifecycle;
 mod lookup;
 mod purge;
 mod slug;
+mod subscription;
 
 use crate::level::Level;
+use crate::worker::task::Task;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -24,10 +26,14 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "delete_tenant"),
     (Level::Operator, "restore_tenant"),
     (Level::Operator, "change_plan"),
+    (Level::Operator, "set_subscription"),
+    (Level::Operator, "apply_subscription_grace"),
     (Level::Internal, "tenancy.announce_change"),
     (Level::Admin, "purge_tenant"),
     (Level::Admin, "purge_expired_tenants"),
 ];
+/// What background workers do of this domain.
+pub const TASKS: [&[Task]; 2] = [purge::TASKS, subscription::TASKS];
 pub const RELATIONS: &[(Level, &str)] = &[
     (Level::Client, "tenancy.tenants"),
     (Level::Operator, "tenancy.tenants"),

@@ -13,6 +13,7 @@ use crate::metering;
 use crate::procedure::{self, Procedure};
 use crate::query;
 use crate::role;
+use crate::worker::task::{self, Task, Work};
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -31,6 +32,10 @@ const ROWS: &str = "SELECT c.key, c.value::bigint FROM tenancy.tenants t, pg_cat
 const DELETE: &str = "DELETE FROM tenancy.tenants WHERE id = $1";
 const EXPIRED: &str = "SELECT id FROM tenancy.tenants
     WHERE status = 'deleted' AND (purge_after <= pg_catalog.now() OR purge_started_at IS NOT NULL) ORDER BY purge_after, id";
+
+/// What background workers do.
+pub const TASKS: &[Task] =
+    &[Task { name: "expired tenants", every_s: 3600, work: Work::Call("purge_expired_tenants()") }];
 
 /// Marks the tenant, so that nothing brings it back from here on.
 fn start(tenant: Uuid, force: bool) -> Result<()> {
@@ -164,15 +169,24 @@ fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
     let procedure = unsafe { Procedure::begin(fcinfo, "purge_expired_tenants") }?;
     let tenants: Vec<Uuid> = role::as_extension_owner(|| query::rows(EXPIRED, &[], |row| row.must(1)))?;
     for tenant in tenants {
-        if let Err(error) = purge_one_of_many(&procedure, tenant) {
-            warning!("tenant \"{tenant}\" was not purged: {error}");
-        }
+        let purged = purge_one_of_many(&procedure, tenant);
         procedure.commit();
+        match purged {
+            Ok(()) if task::time_is_up() => break,
+            Ok(()) => {}
+            // The next one is tried even if the time is up: this one would be the first again at the next call.
+            Err(error) => {
+                let message = format!("tenant \"{tenant}\" was not purged: {error}");
+                task::note_failure(&message);
+                warning!("{message}");
+            }
+        }
     }
     Ok(())
 }
 
-/// Purges one tenant so that its failure stays its own: every step that can fail runs in a subtransaction.
+/// Purges one tenant so that its failure stays its own: every step that can fail runs in a subtransaction. A worker whose time is up leaves the
+/// rest for the next call.
 fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
     procedure::attempt(|| start(tenant, false))?;
     procedure.commit();
@@ -181,8 +195,12 @@ fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result
     let mut eraser = procedure::attempt(|| Eraser::new(tenant))?;
     while procedure::attempt(|| batch(&mut eraser))? {
         procedure.commit();
+        if task::time_is_up() {
+            return Ok(());
+        }
     }
     procedure.commit();
     report(tenant, procedure::attempt(|| finish(tenant))?);
+    task::note_done(1);
     Ok(())
 }

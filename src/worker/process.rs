@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::version;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_long, c_void};
 use std::panic::AssertUnwindSafe;
 
 unsafe extern "C-unwind" {
@@ -14,15 +14,16 @@ unsafe extern "C-unwind" {
     fn disable_timeout(id: c_int, keep_indicator: bool);
     fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
+    fn SignalHandlerForShutdownRequest(signal: c_int);
 }
 
 /// `STATEMENT_TIMEOUT` of PostgreSQL's enum TimeoutId (utils/timeout.h).
 const STATEMENT_TIMEOUT: c_int = 3;
 
-/// Connects the process to the database of the session that started it, as the bootstrap superuser, and gives what it is told.
+/// Connects the process to the database that it was started for, as the bootstrap superuser, and gives what it is told.
 ///
 /// # Safety
-/// Called once, first, by the main function of a worker that [`super::Workers`] started, with its argument.
+/// Called once, first, by the main function of a [`super::Worker`], with its argument.
 pub unsafe fn begin(argument: pg_sys::Datum) -> String {
     // SAFETY: the caller's promise; the entry's texts are C strings.
     unsafe {
@@ -36,6 +37,35 @@ pub unsafe fn begin(argument: pg_sys::Datum) -> String {
     }
 }
 
+/// Connects the process, which [`super::keep`] keeps, to no database: it reads the catalogs that all share.
+///
+/// # Safety
+/// Called once, first, by the main function of such a process.
+pub unsafe fn begin_without_database() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        version::handle_signal(pg_sys::SIGTERM as c_int, SignalHandlerForShutdownRequest);
+        version::handle_signal(pg_sys::SIGHUP as c_int, SignalHandlerForConfigReload);
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+}
+
+/// Sleeps until a signal or the end of a started worker wakes the process, or so many milliseconds; ends the process that was told to, so that
+/// the postmaster starts it again unless the server stops. Whether the configuration was read again.
+pub fn sleep(milliseconds: c_long) -> bool {
+    const EVENTS: u32 = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: the latch is this process's own; nothing of ours needs to be undone when the process ends.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, EVENTS as _, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        if (&raw const pg_sys::ShutdownRequestPending).read_volatile() != 0 {
+            pg_sys::proc_exit(1);
+        }
+    }
+    breathe()
+}
+
 /// What pg_stat_activity says that the worker does.
 pub fn say(activity: &str) {
     let activity = CString::new(activity).unwrap_or_default();
@@ -43,16 +73,19 @@ pub fn say(activity: &str) {
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, activity.as_ptr()) };
 }
 
-/// Between two things to do: takes in a changed configuration and hands over statistics; ends the process that was told to.
-pub fn breathe() {
+/// Between two things to do: takes in a changed configuration and hands over statistics; ends the process that was told to. Whether the
+/// configuration was read again.
+pub fn breathe() -> bool {
     pgrx::check_for_interrupts!();
     // SAFETY: between transactions.
     unsafe {
-        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+        let reload = (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0;
+        if reload {
             (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
             pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
         }
         pg_sys::pgstat_report_stat(false);
+        reload
     }
 }
 
@@ -67,6 +100,11 @@ pub struct Failure {
 impl Failure {
     fn new(sqlstate: i32, message: &str, detail: Option<&str>) -> Self {
         Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail: detail.map(str::to_owned) }
+    }
+
+    /// One that was caught where it happened, and of which no more is known than this.
+    pub fn noted(message: String) -> Self {
+        Self { message, ..Self::new(PgSqlErrorCode::ERRCODE_WARNING as i32, "", None) }
     }
 }
 
@@ -175,6 +213,32 @@ pub fn forget() -> Result<()> {
         },
     )
     .map(drop)
+}
+
+/// Runs one statement as a client's own, in a transaction that was just begun and outside any block: it commits and begins transactions as it
+/// likes.
+pub fn run_alone(text: &CStr) {
+    // SAFETY: what PostgreSQL does for a client's statement (exec_simple_query); the portal keeps the text and the plan in memory that outlives
+    // the statement's own commits.
+    unsafe {
+        let portal = pg_sys::CreatePortal(c"".as_ptr(), true, true);
+        (*portal).visible = false;
+        let context = pg_sys::MemoryContextSwitchTo((*portal).portalContext);
+        let text = pg_sys::pstrdup(text.as_ptr());
+        for statement in version::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)) {
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            let tag = pg_sys::CreateCommandTag((*statement).stmt);
+            let queries =
+                pg_sys::pg_analyze_and_rewrite_fixedparams(statement, text, std::ptr::null(), 0, std::ptr::null_mut());
+            let plans = pg_sys::pg_plan_queries(queries, text, 0, std::ptr::null_mut());
+            pg_sys::PopActiveSnapshot();
+            pg_sys::PortalDefineQuery(portal, std::ptr::null(), text, tag, plans, std::ptr::null_mut());
+        }
+        pg_sys::PortalStart(portal, std::ptr::null_mut(), 0, std::ptr::null_mut());
+        pg_sys::MemoryContextSwitchTo(context);
+        timed(|| version::portal_run(portal));
+        pg_sys::PortalDrop(portal, false);
+    }
 }
 
 /// Runs one statement under statement_timeout, which PostgreSQL itself only heeds for clients.

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// For all clusters; [`Options`] may override each.
 ///
 /// A statement that waits for ever would hang the whole run, so that it is ended after some minutes.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
     ("listen_addresses", "127.0.0.1"),
     ("max_connections", "200"),
     ("max_prepared_transactions", "20"),
@@ -32,6 +32,8 @@ const SETTINGS: [(&str, &str); 13] = [
     ("timezone", "UTC"),
     ("log_line_prefix", "%m [%p] %q%u@%d "),
     ("shared_preload_libraries", "pg_tenancy"),
+    // Tests want to see what they do themselves; those of the workers switch them on.
+    ("tenancy.workers_enabled", "off"),
 ];
 
 /// The cluster that most tests share: fast, not durable, the library preloaded.

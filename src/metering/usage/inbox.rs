@@ -3,6 +3,7 @@
 use super::event::Event;
 use super::quantity;
 use crate::error::Result;
+use crate::monitor;
 use crate::scan::Table;
 use crate::store;
 use pgrx::{AnyNumeric, IntoDatum, Uuid, pg_sys};
@@ -18,6 +19,7 @@ pub fn now() -> i64 {
 /// Adds a checked event of the tenant. The row names the transaction that it commits with, which the rollup goes by.
 pub fn insert(tenant: &[u8; 16], event: &Event, counted: bool) -> Result<()> {
     let now = now();
+    monitor::announce();
     // SAFETY: gives the transaction an id if it has none.
     let transaction = unsafe { pg_sys::GetTopFullTransactionId() }.value;
     store::insert(

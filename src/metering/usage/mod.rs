@@ -50,7 +50,6 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Client, "tenancy.metrics"), (Level::Monitor, "tenancy.metrics")];
 
 /// What the workers do of this domain.
-#[allow(dead_code)]
 pub const TASKS: &[Task] = &[
     Task { name: "usage rollup", every_s: 5, work: Work::Batch(rollup::batch) },
     Task { name: "usage sweep", every_s: 86_400, work: Work::Batch(rollup::sweep) },
