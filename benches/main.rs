@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
@@ -30,6 +30,7 @@ const GROUPS: [Group; 11] = [
     ("schemas", figures::schemas::measure),
     ("fleet", figures::fleet::measure),
     ("usage", figures::usage::measure),
+    ("rates", figures::rates::measure),
 ];
 
 fn main() -> ExitCode {

@@ -25,7 +25,12 @@ pub struct Bench {
 
 impl Bench {
     pub fn start(tenants: usize) -> Bench {
-        let cluster = Cluster::start(options());
+        Bench::start_on(options(), tenants)
+    }
+
+    /// The same on a server with other options.
+    pub fn start_on(options: Options, tenants: usize) -> Bench {
+        let cluster = Cluster::start(options);
         let database = cluster.database("bench");
         let create = "SELECT create_tenant('Tenant ' || number) FROM generate_series(1, $1::bigint) AS number";
         let number = i64::try_from(tenants).expect("a number of tenants");

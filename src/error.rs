@@ -117,6 +117,8 @@ pub enum Error {
     Stopped(String, String),
     /// Neither the tenant nor its plan says how much of a resource it may have.
     NoLimit { resource: String, plan: String },
+    /// Neither the tenant nor its plan says how often a resource may be used.
+    NoRateLimit { resource: String, plan: String },
     /// A tenant would have or use more than its limit.
     LimitReached { resource: String, max: String },
     /// A tenant asks too often, or does too much at once: message and when to try again.
@@ -401,6 +403,11 @@ impl Error {
                 format!("resource \"{}\" does not exist in plan \"{plan}\"", shown(&resource)),
             )
             .hint("Say how much of it the plan allows with set_plan_limit(); NULL is unlimited."),
+            Self::NoRateLimit { resource, plan } => parts(
+                ERRCODE_NO_DATA_FOUND,
+                format!("rate limit \"{}\" does not exist in plan \"{plan}\"", shown(&resource)),
+            )
+            .hint("Say how often the plan allows it with set_plan_rate_limit(); NULL is unlimited."),
             Self::LimitReached { resource, max } => parts(
                 ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("limit reached for {} ({max})", shown(&resource)),

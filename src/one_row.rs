@@ -1,5 +1,5 @@
-//! The answer of a set-returning function that has one row or none: what credentials are looked up with on every request, so without
-//! the machinery of an iterator.
+//! The answer of a function that has one row, or as a set one or none: what is asked on every request, so without the machinery of an
+//! iterator.
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -26,6 +26,51 @@ mod unguarded {
             values: *const Datum,
             nulls: *const bool,
         );
+        pub fn heap_form_tuple(descriptor: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
+        pub fn HeapTupleHeaderGetDatum(tuple: HeapTupleHeader) -> Datum;
+    }
+}
+
+/// `row` as a datum, for a function that returns a composite type and no set. The calling expression keeps what the type is.
+///
+/// # Safety
+/// `fcinfo` is the record of the running call; the function returns a composite type of `COLUMNS` columns, the datums are of their types, and
+/// nothing else uses the expression's `fn_extra`.
+pub unsafe fn composite<const COLUMNS: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    row: [Option<pg_sys::Datum>; COLUMNS],
+) -> Result<pg_sys::Datum> {
+    let values = row.map(|value| value.unwrap_or(pg_sys::Datum::null()));
+    let nulls = row.map(|value| value.is_none());
+    // SAFETY: form holds nothing with a destructor.
+    let formed = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| form(fcinfo, &values, &nulls)) };
+    formed.ok_or_else(|| Error::Internal("a function's result has not its columns".to_owned()))
+}
+
+/// # Safety
+/// As for [`composite`], inside a boundary.
+unsafe fn form<const COLUMNS: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    values: &[pg_sys::Datum; COLUMNS],
+    nulls: &[bool; COLUMNS],
+) -> Option<pg_sys::Datum> {
+    use unguarded::*;
+    // SAFETY: fn_extra is null or what was put there, which lives as long as the expression.
+    unsafe {
+        let info = (*fcinfo).flinfo;
+        let mut descriptor: pg_sys::TupleDesc = (*info).fn_extra.cast();
+        if descriptor.is_null() {
+            let before = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = (*info).fn_mcxt;
+            get_call_result_type(fcinfo, std::ptr::null_mut(), &mut descriptor);
+            pg_sys::CurrentMemoryContext = before;
+            if descriptor.is_null() || (*descriptor).natts as usize != COLUMNS {
+                return None;
+            }
+            (*info).fn_extra = descriptor.cast();
+        }
+        let tuple = heap_form_tuple(descriptor, values.as_ptr(), nulls.as_ptr());
+        Some(HeapTupleHeaderGetDatum((*tuple).t_data))
     }
 }
 

@@ -14,6 +14,8 @@ unsafe extern "C" {
     pub safe fn InNoForceRLSOperation() -> bool;
     /// When the client's message arrived that is being worked on.
     pub safe fn GetCurrentStatementStartTimestamp() -> TimestampTz;
+    /// The time.
+    pub safe fn GetCurrentTimestamp() -> TimestampTz;
     /// The setting max_prepared_transactions, which the server was started with.
     pub safe static max_prepared_xacts: c_int;
 }

@@ -8,12 +8,16 @@ use harness::{
 use serde_json::{Value, json};
 
 /// Every operation that is written down, with `TENANT` for a tenant's id, in an order in which all succeed.
-const OPERATIONS: [(&str, &str); 26] = [
+const OPERATIONS: [(&str, &str); 30] = [
     ("SELECT create_plan('pro')", "plan.create"),
     ("SELECT create_plan('pro', features => '{sso}')", "plan.update"),
     ("SELECT create_tenant('Acme', 'acme', id => 'TENANT', metadata => '{\"a\": 1}')", "tenant.create"),
     ("SELECT update_tenant('TENANT', name => 'Acme Inc.')", "tenant.update"),
     ("SELECT change_plan('TENANT', 'pro')", "tenant.change_plan"),
+    ("SELECT set_plan_rate_limit('pro', 'api', 100, 'minute', 10)", "plan.set_rate_limit"),
+    ("SELECT unset_plan_rate_limit('pro', 'api')", "plan.unset_rate_limit"),
+    ("SELECT set_tenant_rate_limit('TENANT', 'api', NULL)", "tenant.set_rate_limit"),
+    ("SELECT unset_tenant_rate_limit('TENANT', 'api')", "tenant.unset_rate_limit"),
     ("SELECT suspend_tenant('TENANT', 'unpaid')", "tenant.suspend"),
     ("SELECT suspend_tenant('TENANT', 'still unpaid', 'read_only')", "tenant.suspend"),
     ("SELECT suspend_tenant('TENANT', 'closed', terminate => true)", "tenant.suspend"),
@@ -38,10 +42,11 @@ const OPERATIONS: [(&str, &str); 26] = [
 ];
 
 /// Calls that change nothing, and so leave no row.
-const IDLE: [&str; 7] = [
+const IDLE: [&str; 8] = [
     "SELECT rollup_usage()",
     "SELECT slug_available('acme')",
     "SELECT find_tenant('acme')",
+    "SELECT unset_plan_rate_limit('free', 'api')",
     "SELECT unprotect_table('orders')",
     "SELECT revoke_access('stranger')",
     "SELECT disallow_definer('public.totals')",

@@ -116,6 +116,13 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("public.trim_usage_archive", "admin"),
     ("public.trim_usage_keys", "admin"),
     ("tenancy.stamp_usage", ""),
+    ("public.set_plan_rate_limit", "operator admin"),
+    ("public.unset_plan_rate_limit", "operator admin"),
+    ("public.set_tenant_rate_limit", "operator admin"),
+    ("public.unset_tenant_rate_limit", "operator admin"),
+    ("public.check_rate_limit", "app client admin"),
+    ("public.enforce_rate_limit", "app client admin"),
+    ("tenancy.rate_limit_buckets", "monitor operator admin"),
     ("tenancy.seal", ""),
     ("tenancy.announce_change", ""),
     ("tenancy.on_ddl_command_end", ""),
@@ -167,6 +174,9 @@ const RELATIONS: &[(&str, &str)] = &[
     ("usage_uniques", ""),
     ("usage_keys", ""),
     ("quota_counters", ""),
+    ("plan_rate_limits", "app client monitor operator admin"),
+    ("tenant_rate_limits", "app client operator admin"),
+    ("rate_limit_status", "monitor operator admin"),
 ];
 
 const MEMBERS: &str = "

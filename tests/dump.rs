@@ -46,9 +46,11 @@ SELECT allow_definer('public.totals', 'monthly'), allow_definer('public.total(in
 ";
 
 /// Queries whose answers the restored database gives, too.
-const SAME: [&str; 23] = [
+const SAME: [&str; 25] = [
     "SELECT * FROM tenancy.tenants ORDER BY id",
     "SELECT * FROM tenancy.plans ORDER BY plan",
+    "SELECT * FROM tenancy.plan_rate_limits ORDER BY plan, resource",
+    "SELECT * FROM tenancy.tenant_rate_limits ORDER BY tenant_id, resource",
     "SELECT * FROM tenancy.audit_log ORDER BY id",
     "SELECT table_name::text, root::text, tenant_column, tenant_type, had_row_security, had_force, protected_at \
      FROM tenancy.protected_tables ORDER BY 1",
@@ -95,6 +97,8 @@ fn world() -> World {
         .expect("plan");
     let all = tenants(&mut operator, 4);
     operator.execute("SELECT change_plan($1, 'pro')", &[&all[0]]).expect("change the plan");
+    operator.batch_execute("SELECT set_plan_rate_limit('pro', 'api', 100, 'minute', 7)").expect("a rate limit");
+    operator.execute("SELECT set_tenant_rate_limit($1, 'api', NULL)", &[&all[0]]).expect("a tenant's rate limit");
     operator.execute("SELECT update_tenant($1, metadata => '{\"k\": \"Ü'':\"}')", &[&all[1]]).expect("update");
     operator.execute("SELECT delete_tenant($1)", &[&all[2]]).expect("delete");
     operator.execute("SELECT suspend_tenant($1, 'unpaid', 'read_only')", &[&all[3]]).expect("suspend");

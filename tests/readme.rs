@@ -438,7 +438,8 @@ impl Granted {
         let [owner, invited, _] = ["owner", "invited", "ada"]
             .map(|name| -> Uuid { one(&mut app, "SELECT create_user($1 || '@example.com')", &[&name]) });
         let tenants = format!(
-            "SELECT create_plan('pro'), create_metric('api_calls'), create_metric('agent_minutes'), create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
+            "SELECT create_plan('pro'), create_metric('api_calls'), create_metric('agent_minutes'), set_plan_rate_limit('free', 'api_calls', 100),
+                create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
                 create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
                 create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
         );
@@ -497,7 +498,7 @@ impl Granted {
             "change_role" | "remove_member" | "issue_jwt" => member,
             "revoke_invitation" => format!("{bound} SELECT create_invitation('bob@example.com')"),
             "rotate_api_key" | "revoke_api_key" => format!("{bound} SELECT create_api_key('ci')"),
-            "has_role" | "require_role" | "has_scope" | "require_scope" => {
+            "has_role" | "require_role" | "has_scope" | "require_scope" | "check_rate_limit" | "enforce_rate_limit" => {
                 format!("SELECT authenticate_api_key('{}')", self.api_key)
             }
             _ => String::new(),

@@ -14,6 +14,8 @@ mod fleet;
 mod key_fuzz;
 #[path = "access/storm.rs"]
 mod people;
+#[path = "soak/rates.rs"]
+mod rates;
 #[path = "access/jwt/specimens.rs"]
 mod specimens;
 #[path = "pooling/storm.rs"]

@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod insert;
 pub mod keys;
 pub mod principal;
+pub mod rates;
 pub mod rows;
 pub mod schemas;
 pub mod skew;

@@ -1,3 +1,4 @@
+-- plan and settings are read by position (src/context/plan.rs).
 CREATE TABLE tenancy.plans (
     plan text COLLATE "C" PRIMARY KEY CHECK (plan ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     isolation text NOT NULL DEFAULT 'row' CHECK (isolation IN ('row', 'schema', 'database')),
@@ -50,7 +51,7 @@ ALTER TABLE tenancy.tenant_limits ENABLE ALWAYS TRIGGER announce_change;
 ALTER TABLE tenancy.tenant_limits ENABLE ALWAYS TRIGGER announce_truncate;
 
 COMMENT ON FUNCTION create_plan(text, text, jsonb, text[]) IS
-    'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Errors: 22023 malformed name or settings; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
+    'Creates a plan, or replaces the isolation, settings and features of an existing one. Plan free exists by itself. Settings named like statement_timeout, lock_timeout, idle_in_transaction_session_timeout, transaction_timeout, work_mem, hash_mem_multiplier, maintenance_work_mem, max_parallel_workers_per_gather and temp_file_limit hold in transactions of its tenants from the bind on; max_concurrent_transactions caps how many a tenant may have at once on a server. Errors: 22023 malformed name or settings, a server setting that plans do not have, or a value that it cannot have; 0A000 an isolation that this version does not have. Level operator. Example: SELECT create_plan(''pro'', features => ''{sso}'');';
 COMMENT ON FUNCTION set_plan_limit(text, text, numeric, text) IS
     'Limits how much of a resource the tenants of a plan may have (period total) or use in an hour, day or month; max_value NULL is unlimited. Takes effect at once, for open transactions too; a tenant that has more keeps it and gets no more. Returns the plan. Errors: P0002 unknown plan; 22023 malformed. Level operator. Example: SELECT set_plan_limit(''free'', ''agents'', 10);';
 COMMENT ON FUNCTION unset_plan_limit(text, text) IS

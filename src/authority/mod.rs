@@ -32,6 +32,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
         metering::usage::FUNCTIONS,
+        metering::rate_limit::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -51,7 +52,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         fleet::RELATIONS,
         metering::plan::RELATIONS,
         metering::usage::RELATIONS,
-        metering::usage::RELATIONS,
+        metering::rate_limit::RELATIONS,
     ]
     .concat()
     .into_iter()

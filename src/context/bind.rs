@@ -2,7 +2,7 @@
 
 use super::registry::{self, Status, Tenant};
 use super::state::{self, Context, FIRST, Grants, Source};
-use super::{cursors, path, sequences, setting, statement};
+use super::{cursors, path, plan, sequences, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
 use crate::version;
@@ -31,9 +31,14 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
         in_schema: schema.is_some(),
     };
     warn_outside_transaction_block();
+    let room = take_room(tenant, &context).inspect_err(refused)?;
     setting::set(Some((&context, grants)));
+    if let Some(room) = room {
+        room.keep();
+    }
     sequences::forget_others(context.tenant, context.in_schema);
     path::enter(schema, was_in_schema)?;
+    plan::enter(tenant.plan);
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();
@@ -68,6 +73,17 @@ fn admit(tenant: &Tenant, source: Source) -> Result<()> {
         statement::refuse_mixing()?;
     }
     Ok(())
+}
+
+/// Room for one more transaction of the tenant, where its plan allows only so many at once.
+fn take_room(tenant: &Tenant, context: &Context) -> Result<Option<monitor::Room>> {
+    let Some(most) = tenant.plan.and_then(|plan| plan.max_transactions) else { return Ok(None) };
+    let room = monitor::take_room(&context.tenant, context.user.as_ref(), most);
+    let room = room.ok_or_else(|| Error::RateLimited {
+        message: format!("tenant \"{}\" has {most} transactions open, as many as its plan allows at once", tenant.id),
+        retry: "retry after one of them has ended".to_owned(),
+    })?;
+    Ok(Some(room))
 }
 
 /// A role that bypasses row security would see every tenant whatever it binds.
@@ -138,6 +154,7 @@ pub fn clear() -> bool {
     if before.in_schema {
         path::leave();
     }
+    plan::leave();
     true
 }
 

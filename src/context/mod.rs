@@ -2,12 +2,14 @@
 //!
 //! The context is one GUC, `tenancy.context`, that only this module can set ([`setting`]); PostgreSQL gives it the life of a
 //! transaction, undoes it with a savepoint and hands it to parallel workers. Its parsed form is a static ([`state`]) that the
-//! guard function `current_tenant()` reads ([`functions`]). Binding a tenant that has a schema also sets [`path`].
+//! guard function `current_tenant()` reads ([`functions`]). Binding a tenant that has a schema also sets [`path`], and one whose
+//! plan says something of its transactions sets that ([`plan`]).
 
 mod bind;
 mod cursors;
 mod functions;
 mod path;
+pub mod plan;
 pub mod registry;
 mod sequences;
 mod setting;

@@ -1,5 +1,6 @@
 //! What a bind needs to know: the tenant's state, and what a user is in it.
 
+use super::plan::{self, Plan};
 use crate::backend::BackendStatic;
 use crate::changes;
 use crate::error::{Error, Result};
@@ -101,6 +102,8 @@ pub struct Tenant {
     pub id: Uuid,
     pub status: Status,
     pub isolation: Isolation,
+    /// What its plan says of its transactions; None when nothing.
+    pub plan: Option<&'static Plan>,
 }
 
 impl Tenant {
@@ -157,15 +160,15 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
         return Ok(Some(tenant));
     }
     let (row, announced) = TENANTS.first_and_announced(&[Key::uuid(ID, id.as_bytes())])?;
-    let found = row.map(read).transpose()?;
-    if let Some(tenant) = found
+    let found = row.map(read_and_announced).transpose()?;
+    if let Some((tenant, true)) = found
         && announced
         && changes::generation() == generation
     {
         // SAFETY: one thread.
         unsafe { (*STATES.as_ptr())[place] = Some((generation, tenant)) };
     }
-    Ok(found)
+    Ok(found.map(|(tenant, _)| tenant))
 }
 
 /// The plan that a tenant is on, and whether every change of that is announced; None for no tenant.
@@ -185,12 +188,19 @@ pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
 }
 
 fn read(row: Row) -> Result<Tenant> {
+    Ok(read_and_announced(row)?.0)
+}
+
+/// The tenant, and whether every change of its plan is announced.
+fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
     let isolation = match row.must::<&str>(ISOLATION)? {
         "row" => Isolation::Row,
         "schema" => Isolation::Schema(row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name))),
         _ => Isolation::Database,
     };
-    Ok(Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation })
+    let (plan, announced) = plan::find(row.must(PLAN)?)?;
+    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan };
+    Ok((tenant, announced))
 }
 
 /// The role of a user in a tenant; None for one who is no member.

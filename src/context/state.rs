@@ -195,6 +195,7 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {
-        monitor::publish(&context.tenant, context.user.as_ref());
+        let is_upkeep = matches!(context.source, Source::Maintenance | Source::Migration);
+        monitor::publish(&context.tenant, context.user.as_ref(), !is_upkeep);
     }
 }

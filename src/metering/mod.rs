@@ -28,5 +28,6 @@ pub fn erase(tenant: Uuid) -> Result<()> {
     plan::erase(tenant)?;
     limit::erase(tenant)?;
     usage::erase(tenant)?;
+    rate_limit::erase(tenant)?;
     billing::erase(tenant)
 }

@@ -1,9 +1,11 @@
-//! Which backend serves which tenant, one slot per backend, written by that backend alone.
+//! Which backend serves which tenant, one slot per backend, written by that backend alone; and how many may serve one at once.
 
-use super::shared::{Atomic, AtomicUuid, Region};
+use super::locks::Locks;
+use super::shared::{Atomic, AtomicUuid, Region, words};
+use crate::raw::GetCurrentStatementStartTimestamp;
 use crate::version;
 use pgrx::{Uuid, pg_sys};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering, fence};
 
 /// A reader takes a slot's fields when `changes` is even and the same before and after.
 #[repr(C)]
@@ -13,9 +15,15 @@ pub struct Slot {
     pid: AtomicI32,
     tenant: AtomicUuid,
     user: AtomicUuid,
-    has_user: AtomicU64,
+    /// What of [`HAS_USER`] and [`COUNTS`] is so.
+    flags: AtomicU32,
+    database: AtomicU32,
     since: AtomicI64,
 }
+
+const HAS_USER: u32 = 1;
+/// The transaction is one of the tenant's own, not of the product's work on it.
+const COUNTS: u32 = 2;
 
 impl Slot {
     fn write(&self, fields: impl FnOnce(&Self)) {
@@ -29,10 +37,13 @@ impl Slot {
         loop {
             let before = self.changes.load(Ordering::Acquire);
             let pid = self.pid.load(Ordering::Relaxed);
+            let flags = self.flags.load(Ordering::Relaxed);
             let backend = BoundBackend {
                 pid,
+                database: self.database.load(Ordering::Relaxed),
+                counts: flags & COUNTS != 0,
                 tenant: Uuid::from_bytes(self.tenant.load()),
-                user: (self.has_user.load(Ordering::Relaxed) == 1).then(|| Uuid::from_bytes(self.user.load())),
+                user: (flags & HAS_USER != 0).then(|| Uuid::from_bytes(self.user.load())),
                 since: self.since.load(Ordering::Relaxed),
             };
             fence(Ordering::Acquire);
@@ -47,6 +58,9 @@ impl Slot {
 /// A backend that has a tenant bound.
 pub struct BoundBackend {
     pub pid: i32,
+    database: u32,
+    /// Whether the transaction is one of the tenant's own.
+    counts: bool,
     pub tenant: Uuid,
     pub user: Option<Uuid>,
     /// When it was bound, in PostgreSQL's microseconds.
@@ -61,23 +75,69 @@ pub static SLOTS: Region<Slot> = Region::new(c"pg_tenancy activity", || {
     unsafe { pg_sys::MaxBackends }.max(0) as usize
 });
 
+pub static LOCKS: Locks = Locks::new(c"pg_tenancy activity", 16);
+
 fn own_slot() -> Option<&'static Slot> {
     SLOTS.elements().get(version::backend_slot()?)
 }
 
-/// Says that this backend serves `tenant` from now on.
-pub fn publish(tenant: &[u8; 16], user: Option<&[u8; 16]>) {
+/// Says that this backend serves `tenant` from now on; `counts` when the transaction is one of the tenant's own.
+pub fn publish(tenant: &[u8; 16], user: Option<&[u8; 16]>, counts: bool) {
     if let Some(slot) = own_slot() {
-        // SAFETY: plain reads of this process's id and the start of its statement.
-        let (pid, now) = unsafe { (pg_sys::MyProcPid, pg_sys::GetCurrentStatementStartTimestamp()) };
+        // SAFETY: plain reads of this process's id and database.
+        let (pid, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
+        let flags = if user.is_some() { HAS_USER } else { 0 } | if counts { COUNTS } else { 0 };
         slot.write(|slot| {
             slot.pid.store(pid, Ordering::Relaxed);
             slot.tenant.store(tenant);
             slot.user.store(user.unwrap_or(&[0; 16]));
-            slot.has_user.store(user.is_some().into(), Ordering::Relaxed);
-            slot.since.store(now, Ordering::Relaxed);
+            slot.flags.store(flags, Ordering::Relaxed);
+            slot.database.store(database, Ordering::Relaxed);
+            slot.since.store(GetCurrentStatementStartTimestamp(), Ordering::Relaxed);
         });
     }
+}
+
+/// Room for a transaction of a tenant that may have so many at once: given back unless it is [kept](Self::keep).
+#[must_use]
+pub struct Room(());
+
+impl Room {
+    /// From here on the binding gives it back.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        withdraw();
+    }
+}
+
+/// Says that this backend serves `tenant` from now on, unless `most` others do; one that does already stays. Who asks at the same time waits
+/// for the other, so that there are never more. A transaction that comes back to a tenant without being bound anew, from a savepoint in which
+/// it was rebound, is not asked.
+pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, most: usize) -> Option<Room> {
+    // SAFETY: a plain read.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let own = own_slot();
+    let serves = |slot: &Slot| {
+        slot.read().is_some_and(|backend| {
+            backend.counts && backend.database == database && backend.tenant.as_bytes() == tenant
+        })
+    };
+    let has_room = || {
+        let others = SLOTS.elements().iter().filter(|slot| own.is_none_or(|own| !std::ptr::eq(*slot, own)));
+        own.is_some_and(serves) || others.filter(|slot| serves(slot)).take(most).count() < most
+    };
+    let (high, low) = words(tenant);
+    LOCKS.alone(high ^ low, || {
+        has_room().then(|| {
+            publish(tenant, user, true);
+            Room(())
+        })
+    })
 }
 
 /// Says that this backend serves no tenant any more.

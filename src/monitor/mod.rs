@@ -1,15 +1,18 @@
-//! What the fleet is doing: which backend serves which tenant, and what was refused to whom. All of it lives in shared
+//! What the fleet is doing: which backend serves which tenant, what was refused to whom, and how often who asked. All of it lives in shared
 //! memory, so that it survives the rollback that follows a refusal; it is lost when the server restarts.
 
 mod activity;
 mod attempts;
+mod buckets;
+mod locks;
 mod places;
 mod refusals;
 mod shared;
 mod touches;
 
-pub use activity::{bound_backends, publish, withdraw};
+pub use activity::{Room, bound_backends, publish, take_room, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
+pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
 pub use refusals::{Refusal, count};
 pub use touches::is_due;
 
@@ -35,6 +38,7 @@ static PREVIOUS_STARTUP: BackendStatic<pg_sys::shmem_startup_hook_type> = Backen
 
 /// Asks for shared memory when the server starts.
 pub fn init() {
+    buckets::define_settings();
     // SAFETY: called once, from _PG_init, in the postmaster.
     unsafe {
         PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
@@ -51,9 +55,13 @@ unsafe extern "C-unwind" fn request() {
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     activity::SLOTS.request();
+    activity::LOCKS.request();
     refusals::COUNTERS.request();
     attempts::COUNTERS.request();
     touches::TOUCHES.request();
+    buckets::BUCKETS.request();
+    buckets::HEAD.request();
+    buckets::LOCKS.request();
 }
 
 #[pg_guard]
@@ -63,9 +71,13 @@ unsafe extern "C-unwind" fn attach() {
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     activity::SLOTS.attach();
+    activity::LOCKS.attach();
     refusals::COUNTERS.attach();
     attempts::COUNTERS.attach();
     touches::TOUCHES.attach();
+    buckets::BUCKETS.attach();
+    buckets::HEAD.attach();
+    buckets::LOCKS.attach();
 }
 
 extension_sql_file!("../../sql/monitor.sql", name = "monitor", requires = ["bootstrap", backends, refused, failed]);

@@ -1,6 +1,7 @@
 //! Plans: a name, the isolation of its tenants, settings and features.
 
 use crate::audit::{self, Entry};
+use crate::context::plan;
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::query;
@@ -67,6 +68,7 @@ fn create_plan(
     if !settings.is_object() {
         return Err(Error::invalid("settings must be a JSON object", "").into());
     }
+    plan::validate(settings.clone().into())?;
     let features: Vec<String> =
         features.ok_or(Error::Null("features"))?.into_iter().collect::<Option<_>>().ok_or(Error::Null("features"))?;
     let before: Option<Jsonb> = query::value(BEFORE, &[plan.into()])?;
