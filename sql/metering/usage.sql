@@ -30,7 +30,7 @@ CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
 CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, metric, counted, txid);
 SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
 CREATE FUNCTION tenancy.stamp_usage() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_stamp_usage';
-COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Trigger: names the running transaction in a row of the inbox that comes from a dump or by SQL. Internal.';
+COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Internal: trigger that names the running transaction in a row of the inbox that comes from a dump or by SQL.';
 CREATE TRIGGER stamp_usage BEFORE INSERT ON tenancy.usage_inbox FOR EACH ROW EXECUTE FUNCTION tenancy.stamp_usage();
 ALTER TABLE tenancy.usage_inbox ENABLE ALWAYS TRIGGER stamp_usage;
 COMMENT ON TABLE tenancy.usage_inbox IS
