@@ -190,6 +190,14 @@ const RELATIONS: &[(&str, &str)] = &[
     ("usage_buckets", ""),
     ("usage_uniques", ""),
     ("usage_keys", ""),
+    ("usage_keys_0", ""),
+    ("usage_keys_1", ""),
+    ("usage_keys_2", ""),
+    ("usage_keys_3", ""),
+    ("usage_keys_4", ""),
+    ("usage_keys_5", ""),
+    ("usage_keys_6", ""),
+    ("usage_keys_7", ""),
     ("quota_counters", ""),
 ];
 

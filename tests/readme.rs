@@ -438,7 +438,7 @@ impl Granted {
         let [owner, invited, _] = ["owner", "invited", "ada"]
             .map(|name| -> Uuid { one(&mut app, "SELECT create_user($1 || '@example.com')", &[&name]) });
         let tenants = format!(
-            "SELECT create_plan('pro'), set_plan_rate_limit('free', 'api_calls', 100), create_metric('api_calls'), create_metric('agent_minutes'),
+            "SELECT create_plan('pro'), create_metric('api_calls'), create_metric('agent_minutes'), set_plan_limit('free', 'api_calls', 1000, 'month'), set_plan_rate_limit('free', 'api_calls', 100),
                 create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
                 create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
                 create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
@@ -495,7 +495,9 @@ impl Granted {
             "create_user" => {
                 "SELECT update_user(find_user('ada@example.com'), email => 'other@example.com')".to_owned()
             }
-            "add_member" | "create_invitation" | "create_api_key" => bound,
+            "add_member" | "create_invitation" | "create_api_key" | "record_usage" | "record_usage_batch"
+            | "record_duration" | "consume_quota" | "usage_total" | "usage_series" | "usage_period"
+            | "monthly_usage" => bound,
             "change_role" | "remove_member" | "issue_jwt" => member,
             "revoke_invitation" => format!("{bound} SELECT create_invitation('bob@example.com')"),
             "rotate_api_key" | "revoke_api_key" => format!("{bound} SELECT create_api_key('ci')"),

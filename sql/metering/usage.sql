@@ -23,17 +23,18 @@ CREATE TABLE tenancy.usage_inbox (
     metric text COLLATE "C" NOT NULL,
     quantity numeric NOT NULL,
     resource_id uuid,
-    properties jsonb
+    properties jsonb,
+    by_sql boolean NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
 CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
 CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, metric, counted, txid);
 SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
 CREATE FUNCTION tenancy.stamp_usage() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_stamp_usage';
-COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Trigger: names the running transaction in a row of the inbox that comes from a dump. Internal.';
+COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Internal: trigger that names the running transaction in a row of the inbox that comes from a dump or by SQL.';
 CREATE TRIGGER stamp_usage BEFORE INSERT ON tenancy.usage_inbox FOR EACH ROW EXECUTE FUNCTION tenancy.stamp_usage();
 ALTER TABLE tenancy.usage_inbox ENABLE ALWAYS TRIGGER stamp_usage;
 COMMENT ON TABLE tenancy.usage_inbox IS
-    'Usage events until the rollup adds them to tenancy.usage_buckets and moves them to tenancy_archive.usage_events; counted says that consume_quota() recorded the event. Only functions reach it.';
+    'Usage events until the rollup adds them to tenancy.usage_buckets and moves them to tenancy_archive.usage_events; counted says that consume_quota() recorded the event, by_sql that the row came from a dump or by SQL. Only functions reach it.';
 
 -- How far the rollup is: the row of the greatest number counts, and there is no other (a row of its own for each rollup, so that it is found
 -- at once where a long snapshot keeps the old ones). Of another cluster it would say nothing, so it is in no dump.

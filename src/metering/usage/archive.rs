@@ -8,6 +8,7 @@ use super::settings::{self, Retention};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
+use crate::guard::lock::{Mode, Subject};
 use crate::json::Object;
 use crate::own_ddl;
 use crate::query;
@@ -80,6 +81,10 @@ fn exists() -> Result<bool> {
     Ok(check(&owner(SCHEMA_OWNER)?)? && check(&owner(TABLE_OWNER)?)?)
 }
 
+fn step() -> Subject {
+    Subject::step("usage archive")
+}
+
 /// Makes the archive if there is none.
 pub fn prepare() -> Result<()> {
     if exists()? {
@@ -136,7 +141,7 @@ fn trim(keep: i32, action: Retention) -> Result<u64> {
 
 /// The workers' step: partitions ahead, and retention. Does not wait long for those who read the archive, because others would wait behind it.
 pub fn maintain() -> Result<(u64, bool)> {
-    if !exists()? || query::value::<bool>(IS_IN_USE, &[])? != Some(true) {
+    if !step().try_lock(Mode::Exclusive) || !exists()? || query::value::<bool>(IS_IN_USE, &[])? != Some(true) {
         return Ok((0, false));
     }
     role::with_settings([("lock_timeout", "2s")], || {
@@ -170,6 +175,7 @@ fn trim_usage_archive(keep_months: Option<i32>, detach: default!(Option<bool>, "
         return Err(Error::invalid("keep_months must be from 0 to 1200", "").into());
     }
     let action = if detach { Retention::Detach } else { Retention::Drop };
+    step().lock(Mode::Exclusive);
     let months = if exists()? { own_ddl::run(|| trim(keep, action))? } else { 0 };
     audit::record(&Entry {
         action: "usage.trim_archive",

@@ -34,6 +34,7 @@ pub fn insert(tenant: &[u8; 16], event: &Event, counted: bool) -> Result<()> {
             Some(event.quantity),
             event.resource.as_ref().map(|resource| pg_sys::Datum::from(resource.as_ptr())),
             event.properties,
+            Some(pg_sys::Datum::from(false)),
         ],
     )
 }

@@ -60,10 +60,12 @@ pub fn trim() -> Result<(u64, bool)> {
 #[search_path(pg_catalog, pg_temp)]
 fn trim_usage_keys() -> SqlResult<i64> {
     let (removed, _) = trim()?;
-    audit::record(&Entry {
-        action: "usage.trim_keys",
-        after: Some(Object::new().number("removed", removed).finish()),
-        ..Entry::default()
-    })?;
+    if removed > 0 {
+        audit::record(&Entry {
+            action: "usage.trim_keys",
+            after: Some(Object::new().number("removed", removed).finish()),
+            ..Entry::default()
+        })?;
+    }
     Ok(removed.cast_signed())
 }

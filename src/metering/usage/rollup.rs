@@ -86,15 +86,22 @@ const ROLL_UP: &str = "WITH progress AS MATERIALIZED (
         FROM rest)
     SELECT events FROM total";
 
-/// Waits until no other rollup runs; ours may until the transaction ends.
-pub fn lock() {
-    Subject::step("rollup").lock(Mode::Exclusive);
+/// Whether this database is at work: there has been a rollup in this cluster, or an event was recorded in it. Where a dump is being restored, the
+/// buckets may be yet to come, and those that a rollup made before would be in their way.
+const IS_AT_WORK: &str = "SELECT EXISTS (SELECT FROM tenancy.usage_progress)
+    OR EXISTS (SELECT FROM tenancy.usage_pending WHERE NOT by_sql)";
+
+fn step() -> Subject {
+    Subject::step("rollup")
 }
 
-/// Takes the next events, as the extension's owner: how many, and whether there may be more.
+/// Waits until no other rollup runs; none does until our transaction ends.
+pub fn lock() {
+    step().lock(Mode::Exclusive);
+}
+
+/// Takes the next events, as the extension's owner and holding the lock: how many, and whether there may be more.
 fn take(all: bool) -> Result<(u64, bool)> {
-    query::refuse_old_snapshot("usage cannot be rolled up")?;
-    lock();
     // The statistics of a table that is filled and emptied all the time say nothing.
     role::with_settings([("enable_seqscan", "off")], || {
         let is_needed = if all { IS_NEEDED_FOR_ALL } else { IS_NEEDED };
@@ -108,20 +115,29 @@ fn take(all: bool) -> Result<(u64, bool)> {
     })
 }
 
+/// As a worker does it: where others roll up, there is nothing to do.
+fn take_if_at_work(all: bool) -> Result<(u64, bool)> {
+    let is_at_work =
+        step().try_lock(Mode::Exclusive) && query::current_rows(IS_AT_WORK, &[], |row| row.must::<bool>(1))? == [true];
+    if is_at_work { take(all) } else { Ok((0, false)) }
+}
+
 /// The workers' step.
 pub fn batch() -> Result<(u64, bool)> {
-    take(false)
+    take_if_at_work(false)
 }
 
 /// The workers' step for what the other would never find.
 pub fn sweep() -> Result<(u64, bool)> {
-    take(true)
+    take_if_at_work(true)
 }
 
 /// Rolls up what is committed now: how many events.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn rollup_usage() -> SqlResult<i64> {
+    query::refuse_old_snapshot("usage cannot be rolled up")?;
+    lock();
     let mut events = 0;
     loop {
         let (taken, more) = take(false)?;
