@@ -76,6 +76,7 @@ pub extern "C-unwind" fn _PG_init() {
     secrecy::init();
     access::init();
     guard::init();
+    metering::limit::init();
     label::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"tenancy".as_ptr()) };

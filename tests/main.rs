@@ -11,6 +11,7 @@ mod examples;
 mod fleet;
 mod guard;
 mod install;
+mod metering;
 mod pooling;
 mod purge;
 mod readme;

@@ -31,6 +31,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+        metering::limit::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -49,6 +50,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
+        metering::limit::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -1,0 +1,3 @@
+//! What a tenant may do and what it has used.
+
+mod limit;
