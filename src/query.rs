@@ -68,9 +68,9 @@ pub fn as_of_now<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Reads by a statement that names objects what is committed now, and what this transaction has done, whatever snapshot the transaction has,
-/// or has written.
-pub fn latest_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+/// Reads by a statement that names objects, with the snapshot that is active: inside [`as_of_now`] what is committed now, whatever the
+/// transaction has written and at any isolation level.
+pub fn active_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let text = std::ffi::CString::new(sql).map_err(|_| Error::Internal("a query has a zero byte".to_owned()))?;
     let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
     let mut values: Vec<pg_sys::Datum> =
@@ -98,7 +98,7 @@ pub fn latest_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Re
                 .collect()
         }
     };
-    as_of_now(|| Spi::connect(run))
+    Spi::connect(run)
 }
 
 /// Reads the first row, if there is one.

@@ -2,10 +2,12 @@
 //!
 //! [`table`] gives a table its triggers, and [`events`] keeps them on all of its partitions. [`trigger`] runs after each statement and sums up what it
 //! changed ([`totals`]), by a [`condition`] that is remembered ([`known`]); [`counter`] decides. [`recount`] counts from scratch, [`resources`]
-//! says which counts are void, [`statement`] which statement is being looked at, and [`memberships`] that members can be limited too.
+//! says which counts are void, [`statement`] which statement is being looked at, and [`memberships`] that members can be limited too; [`upkeep`] checks and renews counters, [`check`] answers questions before the fact.
 
+mod check;
 mod condition;
 mod counter;
+mod events;
 mod known;
 mod memberships;
 mod recount;
@@ -14,6 +16,7 @@ mod statement;
 mod table;
 mod totals;
 mod trigger;
+mod upkeep;
 
 use crate::error::Result;
 use crate::level::Level;
@@ -23,7 +26,14 @@ use pgrx::prelude::*;
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "limit_table"),
     (Level::Admin, "unlimit_table"),
+    (Level::Client, "check_limit"),
+    (Level::Client, "enforce_limit"),
+    (Level::Operator, "recount_limits"),
+    (Level::Admin, "verify_limits"),
     (Level::Internal, "tenancy.count_rows"),
+    (Level::Internal, "tenancy.forget_counts"),
+    (Level::Internal, "tenancy.on_limited_change"),
+    (Level::Internal, "tenancy.on_limited_drop"),
 ];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.limited_tables")];
 
@@ -48,5 +58,19 @@ pub fn live_rows(tenant: Uuid, resource: &str) -> Result<Option<i64>> {
 extension_sql_file!(
     "../../../sql/metering/limit.sql",
     name = "metering_limit",
-    requires = ["bootstrap", "context", "authority", "tenant", "access", "isolation", "metering_plan", limit_table, unlimit_table]
+    requires = [
+        "bootstrap",
+        "context",
+        "authority",
+        "tenant",
+        "access",
+        "isolation",
+        "metering_plan",
+        limit_table,
+        unlimit_table,
+        recount_limits,
+        verify_limits,
+        on_limited_change,
+        on_limited_drop
+    ]
 );

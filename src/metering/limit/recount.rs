@@ -49,7 +49,7 @@ fn tables(tenant: Uuid, resource: &str) -> Result<Vec<Counted>> {
     let mut prefix = resource.as_bytes().to_vec();
     prefix.push(0);
     role::as_extension_owner(|| {
-        query::latest_rows(TABLES, &[tenant.into(), prefix.into()], |row| {
+        query::active_rows(TABLES, &[tenant.into(), prefix.into()], |row| {
             let is_own: bool = row.must(8)?;
             let column = if is_own { None } else { Some((row.must(6)?, row.must::<String>(7)? == "uuid")) };
             Ok(Counted {
@@ -88,7 +88,7 @@ impl Counted {
 }
 
 fn one(sql: &str, args: &[DatumWithOid]) -> Result<i64> {
-    let rows: Vec<i64> = query::latest_rows(sql, args, |row| row.must(1))?;
+    let rows: Vec<i64> = query::active_rows(sql, args, |row| row.must(1))?;
     rows.into_iter().next().ok_or_else(|| Error::Internal("a count gave no row".to_owned()))
 }
 
@@ -103,6 +103,11 @@ pub fn rows(tenant: Uuid, resource: &str) -> Result<i64> {
 
 /// The same; None where no table that the tenant can have rows in counts it.
 pub fn rows_if_counted(tenant: Uuid, resource: &str) -> Result<Option<i64>> {
+    query::as_of_now(|| rows_in_snapshot(tenant, resource))
+}
+
+/// The same as the active snapshot shows it.
+pub fn rows_in_snapshot(tenant: Uuid, resource: &str) -> Result<Option<i64>> {
     let mut total = None;
     for table in tables(tenant, resource)? {
         total = Some(total.unwrap_or(0) + table.count(tenant)?);

@@ -3,15 +3,17 @@
 use super::{condition, memberships, recount, resources};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::guard::lock::{Mode, Subject};
 use crate::json::Object;
 use crate::label::Use;
 use crate::metering::plan::check_name;
 use crate::namespace;
 use crate::own_ddl;
 use crate::query::{self, ident, literal};
+use crate::raw;
 use crate::sqltype::RegClass;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
 
 const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
         SELECT $1 UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN members m ON i.inhparent = m.oid
@@ -25,7 +27,8 @@ const TRIGGERS: &str = "SELECT t.tgname::pg_catalog.text, t.tgargs, t.tgenabled 
 /// The tables of this name in the schemas of a template's tenants, and the template itself.
 const COPIES: &str = "SELECT r.oid, t.id FROM tenancy.templates p JOIN tenancy.tenants t ON t.template = p.template
         JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
-        JOIN pg_catalog.pg_class r ON r.relnamespace = n.oid AND r.relname = $2::pg_catalog.name AND r.relkind IN ('r', 'p')
+        JOIN pg_catalog.pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p')
+        JOIN pg_catalog.pg_class o ON o.oid = $2 AND o.relname = r.relname
     WHERE p.schema_name = $1::pg_catalog.name ORDER BY t.id";
 const TEMPLATE: &str = "SELECT template::pg_catalog.text FROM tenancy.templates WHERE schema_name = $1::pg_catalog.name";
 const ANY_LEFT: &str = "SELECT true FROM pg_catalog.pg_trigger WHERE tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND tgtype = 4
@@ -43,6 +46,8 @@ const EVENTS: [(&str, &str, &str); 4] = [
 
 /// How the names of our triggers begin.
 const PREFIX: &str = "tenancy_limit_";
+/// Locks that a table and its tenant's schema take.
+const LOCKS_PER_TABLE: usize = 4;
 /// Bytes of a name.
 const MAX_NAME: usize = 63;
 
@@ -62,7 +67,8 @@ pub struct Limited {
     pub condition: Option<String>,
 }
 
-fn trigger_name(resource: &str, event: &str) -> String {
+/// The name of a trigger; another for another resource.
+pub fn trigger_name(resource: &str, event: &str) -> String {
     let room = MAX_NAME - PREFIX.len() - 1 - event.len();
     if resource.len() <= room {
         return format!("{PREFIX}{resource}_{event}");
@@ -117,7 +123,7 @@ pub fn limits_of(table: pg_sys::Oid) -> Result<Vec<Limited>> {
 }
 
 /// Whether the table has all triggers of this limit, as they were made.
-fn is_limited(table: pg_sys::Oid, limited: &Limited) -> Result<bool> {
+pub fn is_limited(table: pg_sys::Oid, limited: &Limited) -> Result<bool> {
     let own = triggers(table)?;
     Ok(own.iter().filter(|(_, known, is_enabled)| known == limited && *is_enabled).count() == EVENTS.len())
 }
@@ -184,9 +190,34 @@ fn roots(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     }
 }
 
+/// A template's table, and those of its name in the schemas that were made from the template, none of which comes or goes until the
+/// transaction ends.
 fn copies(table: &Member) -> Result<Vec<pg_sys::Oid>> {
-    let _ = (TEMPLATE, COPIES);
-    Ok(vec![table.oid])
+    let schema = namespace::name(table.namespace);
+    if let Some(template) = query::value::<String>(TEMPLATE, &[schema.as_str().into()])? {
+        Subject::template(&template).lock(Mode::Exclusive);
+    }
+    let args = [schema.as_str().into(), table.oid.into()];
+    let found: Vec<(pg_sys::Oid, Uuid)> =
+        query::as_of_now(|| query::rows(COPIES, &args, |row| Ok((row.must(1)?, row.must(2)?))))?;
+    let needed = found.len() * LOCKS_PER_TABLE;
+    if needed > lock_room() {
+        return Err(Error::TooManyLocks { schema, needed, room: lock_room() });
+    }
+    for (_, tenant) in &found {
+        Subject::schema_of(*tenant).lock(Mode::Exclusive);
+    }
+    // As they are now.
+    let found: Vec<pg_sys::Oid> = query::as_of_now(|| query::rows(COPIES, &args, |row| row.must(1)))?;
+    Ok(std::iter::once(table.oid).chain(found).collect())
+}
+
+/// The locks that the server has room for.
+fn lock_room() -> usize {
+    // SAFETY: plain reads of what the server was started with.
+    let (per_transaction, slots) =
+        unsafe { (pg_sys::max_locks_per_xact, pg_sys::MaxBackends + raw::max_prepared_xacts) };
+    usize::try_from(per_transaction).unwrap_or(0).saturating_mul(usize::try_from(slots).unwrap_or(0))
 }
 
 struct Asked<'a> {

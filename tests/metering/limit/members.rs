@@ -1,0 +1,39 @@
+//! Members of a tenant as a limited resource.
+
+use super::fixtures::*;
+use harness::*;
+
+#[test]
+fn members_are_limited_like_rows() {
+    let database = Database::new("limit_members");
+    let mut admin = database.connect("admin");
+    assert!(one::<bool>(&mut admin, "SELECT limit_table('tenancy.memberships', 'members')", &[]));
+    assert!(!one::<bool>(&mut admin, "SELECT limit_table('tenancy.memberships', 'members')", &[]));
+    let shop = Shop { database };
+    let mut operator = shop.connect("operator");
+    let [few, other] = [tenant(&mut operator), tenant(&mut operator)];
+    shop.set_limit(few, "members", Some(2));
+    shop.set_limit(other, "members", None);
+    let mut app = shop.connect("app");
+    let mut user = |name: &str| -> Uuid { one(&mut shop.connect("app"), "SELECT create_user($1 || '@example.com')", &[&name]) };
+    let users = ["a", "b", "c"].map(&mut user);
+    const ADD: &str = "SELECT add_member($1, $2)";
+    for user in &users[..2] {
+        app.execute(ADD, &[&few, user]).expect("add");
+    }
+    let fault = fails(app.execute(ADD, &[&few, &users[2]]), "54000");
+    assert_eq!(fault.message(), "limit reached for members (2)");
+    for user in &users {
+        app.execute(ADD, &[&other, user]).expect("add");
+    }
+    app.execute("SELECT remove_member($1, $2)", &[&few, &users[0]]).expect("remove");
+    app.execute(ADD, &[&few, &users[2]]).expect("add");
+    fails(app.execute(ADD, &[&few, &users[0]]), "54000");
+    // A user goes from every tenant at once.
+    operator.execute("SELECT delete_user($1)", &[&users[2]]).expect("delete");
+    app.execute(ADD, &[&few, &users[0]]).expect("add");
+    assert_eq!(count(&mut admin, "verify_limits()"), 0);
+    assert!(one::<bool>(&mut admin, "SELECT unlimit_table('tenancy.memberships', 'members')", &[]));
+    let fourth = user("d");
+    app.execute(ADD, &[&few, &fourth]).expect("add");
+}
