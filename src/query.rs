@@ -94,7 +94,10 @@ pub fn active_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Re
                 return Err(Error::Internal(format!("SPI: a query gave {done}")));
             }
             (0..pg_sys::SPI_processed as usize)
-                .map(|index| map(&Row(SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(index))?.ok_or_else(|| Error::Internal("SPI: no row".to_owned()))?)))
+                .map(|index| {
+                    map(&Row(SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(index))?
+                        .ok_or_else(|| Error::Internal("SPI: no row".to_owned()))?))
+                })
                 .collect()
         }
     };

@@ -8,7 +8,7 @@ use harness::{
 use serde_json::{Value, json};
 
 /// Every operation that is written down, with `TENANT` for a tenant's id, in an order in which all succeed.
-const OPERATIONS: [(&str, &str); 22] = [
+const OPERATIONS: [(&str, &str); 26] = [
     ("SELECT create_plan('pro')", "plan.create"),
     ("SELECT create_plan('pro', features => '{sso}')", "plan.update"),
     ("SELECT create_tenant('Acme', 'acme', id => 'TENANT', metadata => '{\"a\": 1}')", "tenant.create"),
@@ -23,6 +23,10 @@ const OPERATIONS: [(&str, &str); 22] = [
     ("SELECT delete_tenant('TENANT', '1 day')", "tenant.delete"),
     ("SELECT restore_tenant('TENANT')", "tenant.restore"),
     ("SELECT protect_table('orders')", "table.protect"),
+    ("SELECT limit_table('orders', 'orders')", "table.limit"),
+    ("SELECT recount_limits()", "limits.recount"),
+    ("SELECT recount_limits('TENANT')", "limits.recount"),
+    ("SELECT unlimit_table('orders', 'orders')", "table.unlimit"),
     ("SELECT unprotect_table('orders')", "table.unprotect"),
     ("SELECT grant_access('stranger', 'monitor')", "access.grant"),
     ("SELECT grant_access('stranger', 'operator')", "access.grant"),

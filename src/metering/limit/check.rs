@@ -35,7 +35,8 @@ fn check(tenant: Uuid, resource: &str, amount: &AnyNumeric) -> Result<Answer> {
         let Some(max) = limit.max_value.as_deref() else {
             return Ok(Answer { allowed: true, max: None, used, remaining: None });
         };
-        let max = AnyNumeric::try_from(max).map_err(|error| Error::Internal(format!("a limit is no number: {error}")))?;
+        let max =
+            AnyNumeric::try_from(max).map_err(|error| Error::Internal(format!("a limit is no number: {error}")))?;
         let left = max.clone() - used.clone();
         let allowed = *amount <= left;
         let remaining = if left < zero { zero.clone() } else { left };
@@ -62,9 +63,8 @@ fn check(tenant: Uuid, resource: &str, amount: &AnyNumeric) -> Result<Answer> {
 /// `fcinfo` is the record of a call with a text and a numeric.
 unsafe fn ask(fcinfo: pg_sys::FunctionCallInfo) -> Result<(String, Answer)> {
     // SAFETY: the caller's promise.
-    let (resource, amount) = unsafe {
-        (pgrx::fcinfo::pg_getarg::<String>(fcinfo, 0), pgrx::fcinfo::pg_getarg::<AnyNumeric>(fcinfo, 1))
-    };
+    let (resource, amount) =
+        unsafe { (pgrx::fcinfo::pg_getarg::<String>(fcinfo, 0), pgrx::fcinfo::pg_getarg::<AnyNumeric>(fcinfo, 1)) };
     let resource = resource.ok_or(Error::Null("resource"))?;
     let amount = amount.ok_or(Error::Null("amount"))?;
     if amount.is_nan() || amount < AnyNumeric::from(0) {

@@ -11,7 +11,8 @@ use crate::version::expression_walkers;
 use pgrx::{PgRelation, pg_sys};
 use std::ffi::{CStr, CString, c_char, c_void};
 
-const HAS_VIRTUAL: &str = "SELECT true FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum = ANY ($2) AND attgenerated = 'v'";
+const HAS_VIRTUAL: &str =
+    "SELECT true FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum = ANY ($2) AND attgenerated = 'v'";
 
 /// Bytes that a condition may have.
 const MAX_LENGTH: usize = 8192;
@@ -119,8 +120,7 @@ pub unsafe fn parse(relation: pg_sys::Relation, text: &str) -> Result<*mut pg_sy
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
         (*state).p_sourcetext = text.as_ptr();
         let lock = pg_sys::AccessShareLock as _;
-        let item =
-            pg_sys::addRangeTableEntryForRelation(state, relation, lock, std::ptr::null_mut(), false, true);
+        let item = pg_sys::addRangeTableEntryForRelation(state, relation, lock, std::ptr::null_mut(), false, true);
         pg_sys::addNSItemToQuery(state, item, true, true, true);
         let kind = pg_sys::ParseExprKind::EXPR_KIND_CHECK_CONSTRAINT;
         let node = pg_sys::ffi::pg_guard_ffi_boundary(|| {

@@ -175,9 +175,9 @@ fn is_counted_in_part(tenant: &[u8; 16], resource: &str, statement: Statement) -
     let transaction = version::local_transaction_id();
     MADE.with_borrow(|(of, made)| {
         *of == transaction
-            && made.iter().any(|made| {
-                made.before > statement.command && made.tenant == *tenant && made.resource == resource
-            })
+            && made
+                .iter()
+                .any(|made| made.before > statement.command && made.tenant == *tenant && made.resource == resource)
     })
 }
 
@@ -205,9 +205,8 @@ fn is_enforced() -> bool {
 
 /// A statement has changed the numbers of some tenants, which are in order.
 pub fn change(resource: &str, changes: &[([u8; 16], i64)], statement: Statement) -> Result<()> {
-    let changes = changes
-        .iter()
-        .filter(|(tenant, change)| *change != 0 || is_counted_in_part(tenant, resource, statement));
+    let changes =
+        changes.iter().filter(|(tenant, change)| *change != 0 || is_counted_in_part(tenant, resource, statement));
     if !is_enforced() {
         let tenants: Vec<[u8; 16]> = changes.map(|(tenant, _)| *tenant).collect();
         return forget(resource, &tenants);

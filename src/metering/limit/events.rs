@@ -1,10 +1,9 @@
 //! Event triggers: new partitions and children are limited as their parents are, conditions stay readable, and what changes a table as a whole
 //! makes its counters void.
 
-use super::condition;
-use super::{counter, known, recount};
 use super::resources;
 use super::table::{self, Member};
+use super::{counter, known, recount};
 use crate::error::{Error, Result, SqlResult};
 use crate::label::Use;
 use crate::namespace;
@@ -51,8 +50,10 @@ fn limit_child(child: pg_sys::Oid, parent: pg_sys::Oid) -> Result<()> {
 fn look_again(changed: &Member) -> Result<()> {
     for limited in table::limits_of(changed.oid)? {
         if let Some(text) = &limited.condition {
-            let read = || condition::canonical(changed.oid, changed.owner, text).map(drop);
-            PgTryBuilder::new(read).catch_others(|error| Err(unreadable(changed, &limited.resource, &error))).execute()?;
+            let read = || changed.canonical(text).map(drop);
+            PgTryBuilder::new(read)
+                .catch_others(|error| Err(unreadable(changed, &limited.resource, &error)))
+                .execute()?;
         }
         match namespace::usage(changed.namespace) {
             Some(Use::Template) => {}

@@ -157,9 +157,8 @@ fn forget(known: &Known) {
 }
 
 fn make_room() {
-    let all = KNOWN.with_borrow_mut(|known| {
-        if known.len() < REMEMBERED { HashMap::new() } else { std::mem::take(known) }
-    });
+    let all =
+        KNOWN.with_borrow_mut(|known| if known.len() < REMEMBERED { HashMap::new() } else { std::mem::take(known) });
     all.values().for_each(forget);
 }
 
@@ -218,7 +217,9 @@ unsafe extern "C-unwind" fn note_function(_argument: pg_sys::Datum, _cache: c_in
 }
 
 fn invalidate(changed: impl Fn(&Known) -> bool) {
-    KNOWN.with_borrow_mut(|known| known.values_mut().filter(|known| changed(known)).for_each(|known| known.is_valid = false));
+    KNOWN.with_borrow_mut(|known| {
+        known.values_mut().filter(|known| changed(known)).for_each(|known| known.is_valid = false)
+    });
 }
 
 /// The tenant that a datum of a tenant column names: None for NULL, and for a text that is no tenant.

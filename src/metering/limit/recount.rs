@@ -39,7 +39,8 @@ struct Counted {
 
 /// What the arguments of a trigger say: the resource and, if there is one, the condition.
 pub fn arguments(bytes: &[u8]) -> Vec<String> {
-    let mut arguments: Vec<String> = bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let mut arguments: Vec<String> =
+        bytes.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     // Each argument ends with a zero.
     arguments.pop();
     arguments

@@ -67,10 +67,7 @@ unsafe fn of(query: *mut pg_sys::QueryDesc) -> Statement {
             && (*tree.cast::<pg_sys::Node>()).type_ == pg_sys::NodeTag::T_ModifyTable
             && (*tree.cast::<pg_sys::ModifyTable>()).onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
         let is_merge = (*plan).commandType == pg_sys::CmdType::CMD_MERGE;
-        Statement {
-            command: (*estate).es_output_cid,
-            is_compound: is_upsert || is_merge || (*plan).hasModifyingCTE,
-        }
+        Statement { command: (*estate).es_output_cid, is_compound: is_upsert || is_merge || (*plan).hasModifyingCTE }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{condition, memberships, recount, resources};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
+use crate::guard;
 use crate::guard::lock::{Mode, Subject};
 use crate::json::Object;
 use crate::label::Use;
@@ -22,7 +23,8 @@ const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
     FROM members JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY c.oid <> $1, c.oid";
 const ROOT: &str = "SELECT root::pg_catalog.oid, root::pg_catalog.text FROM tenancy.protected_tables WHERE table_name::pg_catalog.oid = $1";
-const TRIGGERS: &str = "SELECT t.tgname::pg_catalog.text, t.tgargs, t.tgenabled = 'A', t.tgtype FROM pg_catalog.pg_trigger t
+const TRIGGERS: &str =
+    "SELECT t.tgname::pg_catalog.text, t.tgargs, t.tgenabled = 'A', t.tgtype FROM pg_catalog.pg_trigger t
     WHERE t.tgrelid = $1 AND t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure ORDER BY t.tgname";
 /// The tables of this name in the schemas of a template's tenants, and the template itself.
 const COPIES: &str = "SELECT r.oid, t.id FROM tenancy.templates p JOIN tenancy.tenants t ON t.template = p.template
@@ -30,7 +32,8 @@ const COPIES: &str = "SELECT r.oid, t.id FROM tenancy.templates p JOIN tenancy.t
         JOIN pg_catalog.pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p')
         JOIN pg_catalog.pg_class o ON o.oid = $2 AND o.relname = r.relname
     WHERE p.schema_name = $1::pg_catalog.name ORDER BY t.id";
-const TEMPLATE: &str = "SELECT template::pg_catalog.text FROM tenancy.templates WHERE schema_name = $1::pg_catalog.name";
+const TEMPLATE: &str =
+    "SELECT template::pg_catalog.text FROM tenancy.templates WHERE schema_name = $1::pg_catalog.name";
 const ANY_LEFT: &str = "SELECT true FROM pg_catalog.pg_trigger WHERE tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND tgtype = 4
         AND pg_catalog.substr(tgargs, 1, pg_catalog.length($1)) = $1 LIMIT 1";
 const SILENT_PLANS: &str = "SELECT p.plan FROM tenancy.plans p
@@ -58,6 +61,13 @@ pub struct Member {
     pub owner: pg_sys::Oid,
     pub namespace: pg_sys::Oid,
     kind: String,
+}
+
+impl Member {
+    /// A condition on the table, as PostgreSQL prints it.
+    pub fn canonical(&self, text: &str) -> Result<String> {
+        guard::schema::while_working_on(&[self.namespace], || condition::canonical(self.oid, self.owner, text))
+    }
 }
 
 /// How a table is limited.
@@ -135,7 +145,7 @@ pub fn create(table: &Member, limited: &Limited) -> Result<()> {
     if let Some(condition) = &limited.condition {
         arguments = format!("{arguments}, {}", literal(condition));
     }
-    own_ddl::run(|| {
+    as_own_ddl(table, || {
         EVENTS.into_iter().try_for_each(|(event, keyword, tables)| {
             let (name, table) = (ident(&trigger_name(&limited.resource, event)), &table.name);
             query::statement(
@@ -149,10 +159,15 @@ pub fn create(table: &Member, limited: &Limited) -> Result<()> {
     })
 }
 
+/// Runs `work`, which is the product's own, on a table that may be in a schema of a template or a tenant.
+fn as_own_ddl(table: &Member, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    own_ddl::run(|| guard::schema::while_working_on(&[table.namespace], work))
+}
+
 fn drop_triggers(table: &Member, resource: &str) -> Result<bool> {
     let own = triggers(table.oid)?;
     let of_resource: Vec<_> = own.into_iter().filter(|(_, limited, _)| limited.resource == resource).collect();
-    own_ddl::run(|| {
+    as_own_ddl(table, || {
         of_resource.iter().try_for_each(|(name, ..)| {
             query::statement(&format!("DROP TRIGGER {} ON {}", ident(name), table.name), &[]).map(drop)
         })
@@ -261,7 +276,7 @@ fn limit_table(
         hierarchy(*root)?.iter().for_each(|member| lock(member.oid));
     }
     let first = hierarchy(asked.table)?.swap_remove(0);
-    let text = condition.map(|text| condition::canonical(first.oid, first.owner, text)).transpose()?;
+    let text = condition.map(|text| first.canonical(text)).transpose()?;
     let limited = Limited { resource: asked.resource.to_owned(), condition: text };
     for root in roots {
         for member in hierarchy(root)? {

@@ -26,7 +26,10 @@ mod unguarded {
             copy: bool,
             slot: *mut TupleTableSlot,
         ) -> bool;
-        pub fn MakeSingleTupleTableSlot(descriptor: TupleDesc, operations: *const TupleTableSlotOps) -> *mut TupleTableSlot;
+        pub fn MakeSingleTupleTableSlot(
+            descriptor: TupleDesc,
+            operations: *const TupleTableSlotOps,
+        ) -> *mut TupleTableSlot;
         pub fn ExecDropSingleTupleTableSlot(slot: *mut TupleTableSlot);
         pub fn slot_getsomeattrs_int(slot: *mut TupleTableSlot, number: c_int);
         pub fn CreateStandaloneExprContext() -> *mut ExprContext;

@@ -10,7 +10,8 @@ use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-const VALID: &str = "SELECT pg_catalog.count(*) FROM tenancy.row_counters c JOIN tenancy.limited_resources r USING (resource, version)
+const VALID: &str =
+    "SELECT pg_catalog.count(*) FROM tenancy.row_counters c JOIN tenancy.limited_resources r USING (resource, version)
     WHERE c.tenant_id = $1 OR $1 IS NULL";
 const COUNTERS: &str = "SELECT c.tenant_id, c.resource, c.used FROM tenancy.row_counters c JOIN tenancy.limited_resources r USING (resource, version)
     ORDER BY c.tenant_id, c.resource";
@@ -61,10 +62,7 @@ fn wrong() -> Result<Vec<Wrong>> {
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
 fn verify_limits() -> std::result::Result<
-    TableIterator<
-        'static,
-        (name!(tenant_id, Uuid), name!(resource, String), name!(counted, i64), name!(actual, i64)),
-    >,
+    TableIterator<'static, (name!(tenant_id, Uuid), name!(resource, String), name!(counted, i64), name!(actual, i64))>,
     ErrorReport,
 > {
     Ok(TableIterator::new(wrong()?))

@@ -2,8 +2,8 @@
 
 use crate::context::{self, registry};
 use crate::error::{Error, SqlResult};
-use crate::role;
 use crate::query;
+use crate::role;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 

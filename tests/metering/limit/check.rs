@@ -6,7 +6,9 @@ use harness::*;
 /// allowed, max_value, used, remaining.
 #[track_caller]
 fn ask(app: &mut Client, tenant: Uuid, arguments: &str) -> String {
-    let sql = format!("SELECT concat_ws(' ', allowed, coalesce(max_value::text, '-'), used, coalesce(remaining::text, '-')) FROM check_limit({arguments})");
+    let sql = format!(
+        "SELECT concat_ws(' ', allowed, coalesce(max_value::text, '-'), used, coalesce(remaining::text, '-')) FROM check_limit({arguments})"
+    );
     as_tenant(app, tenant, |transaction| one(transaction, &sql, &[]))
 }
 
@@ -32,14 +34,22 @@ fn what_is_left_is_told_for_the_bound_tenant_alone() {
     assert_eq!(ask(&mut app, tenant, "'agents', 0"), "f 1 2 0");
     shop.set_limit(tenant, "seats", Some(8));
     assert_eq!(ask(&mut app, tenant, "'seats', 8"), "t 8 0 8");
-    for (arguments, sqlstate) in
-        [("'nothing'", "P0002"), ("NULL", "22023"), ("'agents', NULL", "22023"), ("'agents', -1", "22023"), ("'agents', 'NaN'", "22023")]
-    {
+    for (arguments, sqlstate) in [
+        ("'nothing'", "P0002"),
+        ("NULL", "22023"),
+        ("'agents', NULL", "22023"),
+        ("'agents', -1", "22023"),
+        ("'agents', 'NaN'", "22023"),
+    ] {
         refused(&mut app, tenant, &format!("SELECT check_limit({arguments})"), sqlstate);
         refused(&mut app, tenant, &format!("SELECT enforce_limit({arguments})"), sqlstate);
     }
     refused(&mut app, tenant, "SELECT enforce_limit('agents')", "54000");
-    assert!(as_tenant(&mut app, tenant, |transaction| one::<bool>(transaction, "SELECT enforce_limit('seats', 8)", &[])));
+    assert!(as_tenant(&mut app, tenant, |transaction| one::<bool>(
+        transaction,
+        "SELECT enforce_limit('seats', 8)",
+        &[]
+    )));
 }
 
 #[test]

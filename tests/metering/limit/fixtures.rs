@@ -17,7 +17,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON agents TO app, client;
 /// The rows that count, as they are: what counters are compared with.
 pub const ACTUAL: &str = "SELECT count(*) FROM agents WHERE tenant_id = $1 AND status = 'active'";
 /// What the counter says, if there is one that is valid.
-pub const COUNTED: &str = "SELECT used FROM tenancy.row_counters c JOIN tenancy.limited_resources r USING (resource, version)
+pub const COUNTED: &str =
+    "SELECT used FROM tenancy.row_counters c JOIN tenancy.limited_resources r USING (resource, version)
     WHERE tenant_id = $1 AND resource = $2";
 
 /// A database with the limited table.

@@ -64,14 +64,19 @@ fn partitions_that_come_are_limited_and_those_that_go_are_not_counted() {
     let mut owner = shop.connect("owner");
     run_as(&mut app, tenant, "INSERT INTO jobs (region) VALUES ('asia')");
     let mut ddl = |sql: &str| owner.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    ddl("CREATE TABLE jobs_europe_high PARTITION OF jobs_europe FOR VALUES FROM (5) TO (10); GRANT ALL ON jobs_europe_high TO app");
+    ddl(
+        "CREATE TABLE jobs_europe_high PARTITION OF jobs_europe FOR VALUES FROM (5) TO (10); GRANT ALL ON jobs_europe_high TO app",
+    );
     run_as(&mut app, tenant, "INSERT INTO jobs_europe_high (region, priority) VALUES ('europe', 7)");
     check(&shop, tenant, 2);
     // With rows of its own.
     ddl("CREATE TABLE jobs_africa (LIKE jobs INCLUDING DEFAULTS); GRANT ALL ON jobs_africa TO app");
     shop.database
         .superuser()
-        .execute("INSERT INTO jobs_africa (tenant_id, region) SELECT $1, 'africa' FROM generate_series(1, 2)", &[&tenant])
+        .execute(
+            "INSERT INTO jobs_africa (tenant_id, region) SELECT $1, 'africa' FROM generate_series(1, 2)",
+            &[&tenant],
+        )
         .expect("fill");
     ddl("ALTER TABLE jobs ATTACH PARTITION jobs_africa FOR VALUES IN ('africa')");
     refused(&mut app, tenant, "INSERT INTO jobs (region) VALUES ('asia')", "54000");
@@ -80,7 +85,8 @@ fn partitions_that_come_are_limited_and_those_that_go_are_not_counted() {
     run_as(&mut app, tenant, "INSERT INTO jobs (region) VALUES ('asia')");
     refused(&mut app, tenant, "INSERT INTO jobs (region) VALUES ('asia')", "54000");
     check(&shop, tenant, 3);
-    let limited = "SELECT string_agg(table_name::text, ' ' ORDER BY table_name::text) FROM tenancy.limited_tables WHERE intact";
+    let limited =
+        "SELECT string_agg(table_name::text, ' ' ORDER BY table_name::text) FROM tenancy.limited_tables WHERE intact";
     let tables: String = one(&mut shop.connect("monitor"), limited, &[]);
     assert_eq!(tables, "jobs jobs_asia jobs_europe jobs_europe_high jobs_europe_low");
 }

@@ -69,7 +69,8 @@ fn a_limit_on_a_templates_table_holds_in_every_tenants_schema_old_and_new() {
     }
     assert_eq!(count(&mut house.0.connect("operator"), "tenancy.schema_drift"), 0);
     // COPY works here, where no row security is.
-    let script = format!("BEGIN; SELECT set_tenant('{old}');\nCOPY skus (mood) FROM stdin;\nglad\nglad\nglad\n\\.\nCOMMIT;\n");
+    let script =
+        format!("BEGIN; SELECT set_tenant('{old}');\nCOPY skus (mood) FROM stdin;\nglad\nglad\nglad\n\\.\nCOMMIT;\n");
     let output = house.0.database.psql("app", &script);
     assert!(String::from_utf8_lossy(&output.stderr).contains("limit reached for skus (2)"), "{output:?}");
     house.check(old, "old", 0);

@@ -66,7 +66,8 @@ fn upserts_and_merges_count_what_they_do() {
     run_as(&mut app, tenant, &upsert("('a'), ('c')", "status = 'idle'"));
     assert_eq!((shop.check(tenant), shop.counted(tenant)), (2, Some(2)));
     run_as(&mut app, tenant, "INSERT INTO agents (name) VALUES ('c') ON CONFLICT DO NOTHING");
-    let merge = "MERGE INTO agents a USING (VALUES ('b', 'delete'), ('d', 'insert')) AS v (name, what) ON a.name = v.name
+    let merge =
+        "MERGE INTO agents a USING (VALUES ('b', 'delete'), ('d', 'insert')) AS v (name, what) ON a.name = v.name
         WHEN MATCHED AND v.what = 'delete' THEN DELETE WHEN NOT MATCHED THEN INSERT (name) VALUES (v.name)";
     run_as(&mut app, tenant, merge);
     assert_eq!((shop.check(tenant), shop.counted(tenant)), (2, Some(2)));
@@ -123,7 +124,8 @@ fn savepoints_and_rollbacks_take_back_what_was_counted() {
     let mut app = shop.connect("app");
     as_tenant(&mut app, tenant, |transaction| {
         let mut run = |sql: &str| transaction.batch_execute(sql);
-        run("INSERT INTO agents DEFAULT VALUES; SAVEPOINT s; INSERT INTO agents SELECT FROM generate_series(1, 2)").expect("fill");
+        run("INSERT INTO agents DEFAULT VALUES; SAVEPOINT s; INSERT INTO agents SELECT FROM generate_series(1, 2)")
+            .expect("fill");
         run("ROLLBACK TO s; SAVEPOINT t").expect("go back");
         fails(run("INSERT INTO agents SELECT FROM generate_series(1, 3)"), "54000");
         run("ROLLBACK TO t; INSERT INTO agents SELECT FROM generate_series(1, 2)").expect("fill again");
@@ -270,7 +272,10 @@ fn a_restore_by_copy_is_counted_afterwards() {
             "BEGIN; SELECT set_tenant('{tenant}'); CREATE TEMPORARY TABLE staging (name text) ON COMMIT DROP;
              COPY staging FROM stdin;\n{lines}\\.\nINSERT INTO agents (name) SELECT NULL FROM staging; COMMIT;\n"
         );
-        shop.database.superuser().batch_execute(&format!("GRANT TEMPORARY ON DATABASE {} TO app", shop.database.name())).expect("grant");
+        shop.database
+            .superuser()
+            .batch_execute(&format!("GRANT TEMPORARY ON DATABASE {} TO app", shop.database.name()))
+            .expect("grant");
         shop.database.psql("app", &script)
     };
     assert!(copy(4).status.success());
@@ -297,7 +302,15 @@ fn errors_of_users_code_keep_their_fields() {
     let mut app = shop.connect("app");
     run_as(&mut app, tenant, "INSERT INTO agents (status) VALUES ('good')");
     let fault = refused(&mut app, tenant, "INSERT INTO agents (status) VALUES ('bad')", "UX001");
-    let fields = [fault.detail(), fault.hint(), fault.column(), fault.constraint(), fault.datatype(), fault.table(), fault.schema()];
+    let fields = [
+        fault.detail(),
+        fault.hint(),
+        fault.column(),
+        fault.constraint(),
+        fault.datatype(),
+        fault.table(),
+        fault.schema(),
+    ];
     assert_eq!(fields, ["d", "h", "status", "c", "text", "agents", "public"].map(Some));
 }
 

@@ -106,3 +106,77 @@ fn whatever_sessions_mix_the_count_is_that_of_the_rows_and_the_limit_holds() {
     assert!(shop.check(tenants[0]) <= 20);
     assert_eq!(count(&mut shop.connect("admin"), "verify_limits()"), 0);
 }
+
+/// `kill -9` of the server in the middle of all that: afterwards the counters are the rows again, and the limit still holds.
+#[test]
+fn after_a_crash_the_counters_are_the_rows() {
+    let mut cluster = Cluster::start(Options::new().durable());
+    let shop = Shop::in_database(cluster.database("limit_crash"));
+    let tenants = [shop.tenant(Some(15)), shop.tenant(Some(15))];
+    for round in 0..3 {
+        thread::scope(|scope| {
+            for session in 0..4 {
+                let shop = &shop;
+                scope.spawn(move || {
+                    let mut random = Random::new(round * 10 + session + 1);
+                    let mut app = shop.connect("app");
+                    while !app.is_closed() {
+                        // The server goes away in the middle.
+                        drop(step(&mut random, &mut app, tenants[random_tenant(session)]));
+                    }
+                });
+            }
+            thread::sleep(std::time::Duration::from_millis(700));
+            cluster.kill9();
+        });
+        cluster.start_again();
+        assert_eq!(count(&mut shop.connect("admin"), "verify_limits()"), 0);
+        for tenant in tenants {
+            assert!(shop.check(tenant) <= 15);
+        }
+    }
+    let mut app = shop.connect("app");
+    run_as(&mut app, tenants[0], "DELETE FROM agents");
+    run_as(&mut app, tenants[0], "INSERT INTO agents SELECT FROM generate_series(1, 15)");
+    refused(&mut app, tenants[0], "INSERT INTO agents DEFAULT VALUES", "54000");
+}
+
+/// Sessions share two tenants.
+fn random_tenant(session: u64) -> usize {
+    usize::from(session % 2 == 1)
+}
+
+/// Transactions that count two resources in opposite orders wait for each other, and not in a circle.
+#[test]
+fn two_resources_in_opposite_orders_do_not_deadlock() {
+    let shop = Shop::new("limit_orders");
+    shop.connect("owner")
+        .batch_execute("CREATE TABLE robots (tenant_id uuid); GRANT ALL ON robots TO app")
+        .expect("create robots");
+    shop.connect("admin")
+        .batch_execute("SELECT protect_table('robots'); SELECT limit_table('robots', 'robots')")
+        .expect("limit");
+    // Limited in both, in one, in none.
+    for (agents, robots) in [(Some(500), Some(500)), (None, Some(500)), (None, None)] {
+        let tenant = shop.tenant(agents);
+        shop.set_limit(tenant, "robots", robots);
+        thread::scope(|scope| {
+            for tables in [["agents", "robots"], ["robots", "agents"], ["agents", "robots"], ["robots", "agents"]] {
+                let shop = &shop;
+                scope.spawn(move || {
+                    let mut app = shop.connect("app");
+                    for _ in 0..40 {
+                        as_tenant(&mut app, tenant, |transaction| {
+                            for table in tables {
+                                let insert = format!("INSERT INTO {table} (tenant_id) VALUES (DEFAULT)");
+                                transaction.execute(&insert, &[]).expect("no deadlock");
+                            }
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(shop.check(tenant), 160);
+    }
+    assert_eq!(count(&mut shop.connect("admin"), "verify_limits()"), 0);
+}

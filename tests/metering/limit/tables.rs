@@ -60,11 +60,13 @@ fn a_column_that_a_condition_uses_stays_until_the_limit_is_taken_off() {
     let shop = Shop::new("limit_ddl");
     let tenant = shop.tenant(Some(1));
     let mut owner = shop.connect("owner");
-    for change in ["DROP COLUMN status", "RENAME status TO state", "ALTER status TYPE int USING 1"] {
+    for change in ["DROP COLUMN status", "RENAME status TO state"] {
         let fault = fails(owner.batch_execute(&format!("ALTER TABLE agents {change}")), "55000");
         assert!(fault.message().contains("limited by \"agents\""), "{fault:?}");
     }
-    owner.batch_execute("ALTER TABLE agents RENAME tenant_id TO whose; ALTER TABLE agents RENAME TO helpers").expect("rename");
+    owner
+        .batch_execute("ALTER TABLE agents RENAME tenant_id TO whose; ALTER TABLE agents RENAME TO helpers")
+        .expect("rename");
     let mut app = shop.connect("app");
     run_as(&mut app, tenant, "INSERT INTO helpers DEFAULT VALUES");
     refused(&mut app, tenant, "INSERT INTO helpers DEFAULT VALUES", "54000");
@@ -123,10 +125,13 @@ fn tables_share_a_resource_and_a_table_has_several() {
     let fault = refused(&mut app, tenant, "DELETE FROM agents; INSERT INTO robots DEFAULT VALUES", "54000");
     assert!(fault.message().contains("robots (2)"), "{fault:?}");
     refused(&mut app, tenant, "INSERT INTO agents DEFAULT VALUES", "54000");
-    run_as(&mut app, tenant, "WITH gone AS (DELETE FROM robots RETURNING status) INSERT INTO agents (status) SELECT status FROM gone");
-    let counted = |resource: &str| -> Option<i64> {
-        optional(&mut shop.database.superuser(), COUNTED, &[&tenant, &resource])
-    };
+    run_as(
+        &mut app,
+        tenant,
+        "WITH gone AS (DELETE FROM robots RETURNING status) INSERT INTO agents (status) SELECT status FROM gone",
+    );
+    let counted =
+        |resource: &str| -> Option<i64> { optional(&mut shop.database.superuser(), COUNTED, &[&tenant, &resource]) };
     assert_eq!((counted("agents"), counted("robots")), (Some(3), Some(0)));
 }
 
@@ -142,10 +147,16 @@ fn counters_are_verified_and_counted_anew() {
     const WRONG: &str = "SELECT tenant_id, resource, counted, actual FROM verify_limits()";
     assert!(rows(&mut admin, WRONG, &[]).is_empty());
     superuser
-        .batch_execute("ALTER TABLE agents DISABLE TRIGGER ALL; DELETE FROM agents; ALTER TABLE agents ENABLE TRIGGER ALL")
+        .batch_execute(
+            "ALTER TABLE agents DISABLE TRIGGER ALL; DELETE FROM agents; ALTER TABLE agents ENABLE TRIGGER ALL",
+        )
         .expect("change rows unseen");
     assert_eq!(count(&mut admin, "verify_limits()"), 0, "DDL makes counters void");
-    superuser.batch_execute("UPDATE tenancy.row_counters SET used = 7, version = (SELECT version FROM tenancy.limited_resources)").expect("break");
+    superuser
+        .batch_execute(
+            "UPDATE tenancy.row_counters SET used = 7, version = (SELECT version FROM tenancy.limited_resources)",
+        )
+        .expect("break");
     let wrong = rows(&mut admin, WRONG, &[]);
     assert_eq!(wrong.len(), 2);
     assert_eq!((wrong[0].get::<_, i64>(2), wrong[0].get::<_, i64>(3)), (7, 0));
@@ -156,7 +167,9 @@ fn counters_are_verified_and_counted_anew() {
     assert_eq!(one::<i64>(&mut operator, "SELECT recount_limits()", &[]), 1);
     assert_eq!(count(&mut admin, "verify_limits()"), 0);
     for tenant in tenants {
-        superuser.batch_execute("ALTER TABLE agents ENABLE ALWAYS TRIGGER tenancy_limit_agents_insert").expect("enable");
+        superuser
+            .batch_execute("ALTER TABLE agents ENABLE ALWAYS TRIGGER tenancy_limit_agents_insert")
+            .expect("enable");
         run_as(&mut app, tenant, "INSERT INTO agents SELECT FROM generate_series(1, 9)");
         refused(&mut app, tenant, "INSERT INTO agents DEFAULT VALUES", "54000");
     }
@@ -190,10 +203,10 @@ fn a_purge_leaves_no_counters() {
     let mut app = shop.connect("app");
     run_as(&mut app, tenant, "INSERT INTO agents SELECT FROM generate_series(1, 3)");
     let user: Uuid = one(&mut app, "SELECT create_user('someone@example.com')", &[]);
-    let _: bool = one(&mut app, "SELECT add_member($1, $2) IS NOT NULL", &[&tenant, &user]);
+    as_tenant(&mut app, tenant, |transaction| one::<Uuid>(transaction, "SELECT add_member($1)", &[&user]));
     assert_eq!(count(&mut shop.database.superuser(), "tenancy.row_counters"), 2);
     let mut operator = shop.connect("operator");
     operator.query("SELECT delete_tenant($1)", &[&tenant]).expect("delete");
-    operator.batch_execute(&format!("CALL purge_tenant('{tenant}', force => true)")).expect("purge");
+    shop.connect("admin").batch_execute(&format!("CALL purge_tenant('{tenant}', force => true)")).expect("purge");
     assert_eq!(count(&mut shop.database.superuser(), "tenancy.row_counters"), 0);
 }
