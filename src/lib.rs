@@ -79,6 +79,7 @@ pub extern "C-unwind" fn _PG_init() {
     access::init();
     metering::init();
     guard::init();
+    metering::limit::init();
     label::init();
     maintenance::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.

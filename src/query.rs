@@ -68,6 +68,42 @@ pub fn as_of_now<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
+/// Reads by a statement that names objects, with the snapshot that is active: inside [`as_of_now`] what is committed now, whatever the
+/// transaction has written and at any isolation level.
+pub fn active_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let text = std::ffi::CString::new(sql).map_err(|_| Error::Internal("a query has a zero byte".to_owned()))?;
+    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+    let mut values: Vec<pg_sys::Datum> =
+        args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime())).collect();
+    let nulls: Vec<u8> = args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect();
+    let run = |_: &pgrx::spi::SpiClient| {
+        // SAFETY: connected; a read-only statement uses the snapshot that is active; its rows stay until SPI is left.
+        unsafe {
+            let count = args.len() as i32;
+            let done = pg_sys::SPI_execute_with_args(
+                text.as_ptr(),
+                count,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr().cast(),
+                true,
+                0,
+            );
+            let table = pg_sys::SPI_tuptable;
+            if done != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
+                return Err(Error::Internal(format!("SPI: a query gave {done}")));
+            }
+            (0..pg_sys::SPI_processed as usize)
+                .map(|index| {
+                    map(&Row(SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(index))?
+                        .ok_or_else(|| Error::Internal("SPI: no row".to_owned()))?))
+                })
+                .collect()
+        }
+    };
+    Spi::connect(run)
+}
+
 /// Reads the first row, if there is one.
 pub fn first<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())

@@ -46,7 +46,7 @@ SELECT allow_definer('public.totals', 'monthly'), allow_definer('public.total(in
 ";
 
 /// Queries whose answers the restored database gives, too.
-const SAME: [&str; 25] = [
+const SAME: [&str; 28] = [
     "SELECT * FROM tenancy.tenants ORDER BY id",
     "SELECT * FROM tenancy.plans ORDER BY plan",
     "SELECT * FROM tenancy.plan_rate_limits ORDER BY plan, resource",
@@ -68,6 +68,9 @@ const SAME: [&str; 25] = [
     "SELECT * FROM tenancy.users ORDER BY id",
     "SELECT * FROM tenancy.memberships ORDER BY tenant_id, user_id",
     "SELECT * FROM tenancy.added_roles ORDER BY role",
+    "SELECT * FROM tenancy.limited_resources ORDER BY resource",
+    "SELECT * FROM tenancy.limited_memberships ORDER BY resource",
+    "SELECT table_name::text, resource, condition, intact FROM tenancy.limited_tables ORDER BY 1, 2",
     "SELECT * FROM tenancy.stored_invitations ORDER BY id",
     "SELECT * FROM tenancy.stored_api_keys ORDER BY id",
     "SELECT * FROM tenancy.api_key_usage ORDER BY key_id",

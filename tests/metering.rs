@@ -1,6 +1,7 @@
 //! What a tenant may do and what it has used.
 
 mod billing;
+mod limit;
 mod plans;
 mod quota;
 mod rates;

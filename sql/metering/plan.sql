@@ -60,3 +60,5 @@ COMMENT ON FUNCTION set_tenant_limit(uuid, text, numeric, text) IS
     'Limits a resource for one tenant, whatever its plan says of the same resource and period; max_value NULL is unlimited. Returns the resource. Errors: P0002 unknown tenant; 22023 malformed. Level operator. Example: SELECT set_tenant_limit(find_tenant(''acme''), ''agents'', 25);';
 COMMENT ON FUNCTION unset_tenant_limit(uuid, text) IS
     'Takes back a tenant''s own limits of a resource, so that its plan''s hold again; false when it has none. Errors: P0002 unknown tenant. Level operator. Example: SELECT unset_tenant_limit(find_tenant(''acme''), ''agents'');';
+COMMENT ON FUNCTION has_feature(text) IS
+    'Whether the bound tenant''s plan has a feature, as create_plan() named it. Errors: 42501 no tenant bound; 22023 NULL. Level client. Example: SELECT has_feature(''sso'');';

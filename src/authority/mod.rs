@@ -35,6 +35,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::usage::FUNCTIONS,
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
+        metering::limit::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -57,6 +58,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::usage::RELATIONS,
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
+        metering::limit::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -1,11 +1,11 @@
 //! Plans: a name, the isolation of its tenants, settings and features, and what plans and tenants are limited to.
 
+mod feature;
 mod functions;
 mod known;
 mod period;
 mod registry;
 
-#[allow(unused_imports)]
 pub use known::{Limit, limits_of};
 pub use period::Period;
 pub use registry::{check_isolation, isolation_of};
@@ -17,6 +17,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Client, "has_feature"),
     (Level::Operator, "create_plan"),
     (Level::Operator, "set_plan_limit"),
     (Level::Operator, "unset_plan_limit"),
@@ -66,6 +67,7 @@ extension_sql_file!(
         "context",
         "authority",
         "tenant",
+        has_feature,
         set_plan_limit,
         unset_plan_limit,
         set_tenant_limit,

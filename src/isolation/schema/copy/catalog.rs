@@ -140,7 +140,9 @@ const AGGREGATES: &str = "SELECT p.oid, pg_catalog.format('%I(%s) (%s)', p.prona
               JOIN pg_catalog.pg_proc q ON q.oid = v.fn JOIN pg_catalog.pg_namespace n ON n.oid = q.pronamespace) names) f
     WHERE a.aggfnoid = ANY ($1)";
 
-const TRIGGERS: &str = "SELECT t.oid, t.tgrelid, t.tgname::pg_catalog.text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::pg_catalog.text, t.tgparentid <> 0
+const TRIGGERS: &str = "SELECT t.oid, t.tgrelid, t.tgname::pg_catalog.text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::pg_catalog.text, t.tgparentid <> 0,
+        EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                WHERE p.oid = t.tgfoid AND p.proname = 'count_rows' AND n.nspname = 'tenancy')
     FROM pg_catalog.pg_trigger t
     WHERE t.tgrelid = ANY ($1) AND (NOT t.tgisinternal AND t.tgparentid = 0
         OR t.tgparentid <> 0 AND t.tgenabled <> (SELECT u.tgenabled FROM pg_catalog.pg_trigger u WHERE u.oid = t.tgparentid))
@@ -342,6 +344,8 @@ pub struct Trigger {
     pub enabled: String,
     /// Made by PostgreSQL for a partition: only its state may differ.
     pub has_parent: bool,
+    /// Made by the product, to count rows: nobody else may.
+    pub is_limit: bool,
 }
 
 /// A rule, or a policy without a state.
@@ -675,6 +679,7 @@ fn read_triggers(oids: &[Oid]) -> Result<Vec<Trigger>> {
             definition: row.must(4)?,
             enabled: row.must(5)?,
             has_parent: row.must(6)?,
+            is_limit: row.must(7)?,
         })
     })
 }

@@ -24,6 +24,7 @@ pub use plan::Plan;
 pub use rows::Data;
 
 use crate::error::{Error, Result};
+use crate::extension;
 use crate::guard;
 use crate::isolation::row;
 use crate::label::PROVIDER;
@@ -155,7 +156,7 @@ pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Res
     refuse_too_many_locks(source, plan.locks)?;
     own_ddl::run(|| {
         let new = create(source, destination, label)?;
-        let guests = guests(source, &plan);
+        let guests = guests(source, &plan, extension::owner()?);
         let lend = |verb, preposition| lend(source.owner, destination, &guests, verb, preposition);
         let make = || {
             lend("GRANT", "TO")?;
@@ -186,9 +187,9 @@ fn create(source: &Schema, destination: &str, label: &str) -> Result<Oid> {
     Ok(query::as_of_now(|| Schema::get(destination))?.oid)
 }
 
-/// Roles that have a part in the copy without owning it, and need the right to create in it as long as it is made.
-fn guests(source: &Schema, plan: &Plan) -> BTreeSet<u32> {
-    plan.actors().filter(|role| *role != source.owner).map(|role| role.to_u32()).collect()
+/// Roles that have a part in the copy without owning it, and need the right to create in it as long as it is made. The product has it.
+fn guests(source: &Schema, plan: &Plan, product: Oid) -> BTreeSet<u32> {
+    plan.actors().filter(|role| *role != source.owner && *role != product).map(|role| role.to_u32()).collect()
 }
 
 fn lend(owner: Oid, destination: &str, guests: &BTreeSet<u32>, verb: &str, preposition: &str) -> Result<()> {

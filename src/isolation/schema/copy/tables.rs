@@ -3,6 +3,7 @@
 use super::catalog::{Attached, Index, Kind, Relation, Trigger};
 use super::plan::{Planner, Step, comma, named};
 use crate::error::{Error, Result};
+use crate::extension;
 use crate::query::ident;
 use crate::relation::role_name;
 use pgrx::pg_sys::Oid;
@@ -185,7 +186,7 @@ impl Planner<'_> {
         for trigger in &self.catalog.triggers {
             let Some(table) = self.relations.get(&trigger.table) else { continue };
             let object = named("trigger", &trigger.name);
-            let role = table.owner;
+            let role = if trigger.is_limit { extension::owner()? } else { table.owner };
             if !trigger.has_parent {
                 steps.push(Step::new(role, self.create_trigger(trigger, table, &object)?, object.clone()).on(table));
             }
