@@ -17,7 +17,7 @@ mod unguarded {
     unsafe extern "C-unwind" {
         pub fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
         pub fn table_close(relation: Relation, mode: LOCKMODE);
-        pub fn heap_form_tuple(descriptor: TupleDesc, values: *mut Datum, nulls: *mut bool) -> HeapTuple;
+        pub fn heap_form_tuple(descriptor: TupleDesc, values: *const Datum, nulls: *const bool) -> HeapTuple;
         pub fn heap_freetuple(tuple: HeapTuple);
         pub fn CatalogTupleInsert(relation: Relation, tuple: HeapTuple);
         pub fn CatalogTupleUpdate(relation: Relation, place: ItemPointer, tuple: HeapTuple);
@@ -76,8 +76,8 @@ pub fn delete(table: &Table, place: Place) -> Result<()> {
 
 fn change<const COLUMNS: usize>(table: &Table, change: Change, values: [Option<pg_sys::Datum>; COLUMNS]) -> Result<()> {
     let generation = changes::generation();
-    let mut nulls = values.map(|value| value.is_none());
-    let mut values = values.map(|value| value.unwrap_or(pg_sys::Datum::null()));
+    let nulls = values.map(|value| value.is_none());
+    let values = values.map(|value| value.unwrap_or(pg_sys::Datum::null()));
     // SAFETY: nothing in here has a destructor, so an ERROR may leave it anywhere; the table is one of ours, with these columns, and its lock is
     // kept until the transaction ends.
     let done = unsafe {
@@ -89,17 +89,15 @@ fn change<const COLUMNS: usize>(table: &Table, change: Change, values: [Option<p
                 table_close(relation, pg_sys::NoLock as _);
                 return None;
             }
-            let form = |values: &mut [pg_sys::Datum; COLUMNS], nulls: &mut [bool; COLUMNS]| {
-                heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr())
-            };
+            let form = || heap_form_tuple((*relation).rd_att, values.as_ptr(), nulls.as_ptr());
             match change {
                 Change::Insert => {
-                    let tuple = form(&mut values, &mut nulls);
+                    let tuple = form();
                     CatalogTupleInsert(relation, tuple);
                     heap_freetuple(tuple);
                 }
                 Change::Update(mut place) => {
-                    let tuple = form(&mut values, &mut nulls);
+                    let tuple = form();
                     CatalogTupleUpdate(relation, &mut place, tuple);
                     heap_freetuple(tuple);
                 }

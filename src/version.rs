@@ -115,6 +115,7 @@ macro_rules! expression_walkers {
     () => {
         type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
 
+        #[allow(dead_code)]
         unsafe extern "C-unwind" {
             #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
             fn query_tree_walker(
