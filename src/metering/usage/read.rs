@@ -30,7 +30,7 @@ const FIGURES: &str = "SELECT m.metric, m.unit, m.aggregation,
                        SELECT u.resource_id FROM tenancy.usage_uniques u
                        WHERE u.tenant_id = $1 AND u.metric = m.metric AND u.bucket_start >= $2 AND u.bucket_start < $3
                        UNION SELECT i.resource_id FROM tenancy.usage_pending i
-                       WHERE i.tenant_id = $1 AND i.metric = m.metric AND i.counted = ANY ('{f,t}')
+                       WHERE i.resource_id IS NOT NULL AND i.tenant_id = $1 AND i.metric = m.metric AND i.counted = ANY ('{f,t}')
                          AND i.occurred_at >= $2 AND i.occurred_at < $3) AS r)
            END,
            s.events
@@ -61,7 +61,7 @@ const SERIES: &str = "WITH inbox AS MATERIALIZED (
                pg_catalog.count(DISTINCT r.resource_id) AS number
         FROM (SELECT u.bucket_start, u.resource_id FROM tenancy.usage_uniques u
               WHERE u.tenant_id = $1 AND u.metric = $4 AND u.bucket_start >= $2 AND u.bucket_start < $3
-              UNION ALL SELECT i.bucket_start, i.resource_id FROM inbox i) AS r
+              UNION ALL SELECT i.bucket_start, i.resource_id FROM inbox i WHERE i.resource_id IS NOT NULL) AS r
         GROUP BY 1)
     SELECT s.step,
            CASE m.aggregation
