@@ -124,7 +124,9 @@ fn workers_stay_away_while_a_dump_is_restored() {
             std::thread::scope(|scope| {
                 let restore = scope.spawn(|| target.psql("postgres", &script));
                 wait_until("the registry is restored", || {
-                    superuser.query_one("SELECT count(*) FROM tenancy.tenants", &[]).is_ok_and(|row| row.get::<_, i64>(0) == 1)
+                    superuser
+                        .query_one("SELECT count(*) FROM tenancy.tenants", &[])
+                        .is_ok_and(|row| row.get::<_, i64>(0) == 1)
                 });
                 std::thread::sleep(Duration::from_secs(6));
                 assert!(!is_gone(&mut superuser, tenant), "purged while it was restored");

@@ -3,9 +3,9 @@
 
 mod activity;
 mod attempts;
-mod maintenance;
 mod buckets;
 mod locks;
+mod maintenance;
 mod places;
 mod refusals;
 mod shared;
@@ -13,8 +13,8 @@ mod touches;
 
 pub use activity::{Room, bound_backends, publish, take_room, withdraw};
 pub use attempts::{Kind, Reason, count as count_attempt};
-pub use maintenance::{Announced, Report, VISITS, announce, announced, launcher, set_launcher, visit};
 pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
+pub use maintenance::{Announced, Report, VISITS, announce, announced, launcher, set_launcher, visit};
 pub use refusals::{Refusal, count};
 pub use touches::is_due;
 

@@ -1,6 +1,9 @@
 //! Billing: every event is billed once, whenever it comes, in months of the calendar and of the subscription.
 
-use harness::{Client, Database, Random, Uuid, as_tenant, backend_pid, bind, count, fails, one, simple, tenant, text, wait_for_lock};
+use harness::{
+    Client, Database, Random, Uuid, as_tenant, backend_pid, bind, count, fails, one, simple, tenant, text,
+    wait_for_lock,
+};
 
 fn record(app: &mut Client, tenant: Uuid, metric: &str, quantity: &str, at: &str) {
     as_tenant(app, tenant, |app| {
@@ -48,7 +51,11 @@ fn a_closed_month_stays_as_it_is_and_what_comes_after_is_adjusted_once() {
     ] {
         record(&mut app, tenant, metric, quantity, at);
     }
-    let october = ["calls usage 2025-10-01 00:00 2.5 2 10", "disk usage 2025-10-01 00:00 40 1 -", "seats usage 2025-10-01 00:00 9 2 -"];
+    let october = [
+        "calls usage 2025-10-01 00:00 2.5 2 10",
+        "disk usage 2025-10-01 00:00 40 1 -",
+        "seats usage 2025-10-01 00:00 9 2 -",
+    ];
     assert_eq!(lines(&mut operator, tenant, "'2025-10'"), october);
     database.connect("admin").batch_execute("SELECT rollup_usage()").expect("roll up");
     assert_eq!(lines(&mut operator, tenant, "'2025-10'"), october);
@@ -113,7 +120,11 @@ fn what_is_not_over_or_not_a_month_is_not_closed() {
         fails(operator.batch_execute(&format!("SELECT {call}(gen_random_uuid())")), "P0002");
         fails(operator.batch_execute(&format!("SELECT {call}(NULL)")), "22023");
     }
-    let mut transaction = operator.build_transaction().isolation_level(harness::postgres::IsolationLevel::RepeatableRead).start().expect("begin");
+    let mut transaction = operator
+        .build_transaction()
+        .isolation_level(harness::postgres::IsolationLevel::RepeatableRead)
+        .start()
+        .expect("begin");
     fails(transaction.execute("SELECT close_billing_period($1, '2025-10')", &[&tenant]), "55000");
     drop(transaction);
     assert_eq!(count(&mut operator, "tenancy.billing_periods"), 0);
@@ -123,7 +134,10 @@ fn what_is_not_over_or_not_a_month_is_not_closed() {
 fn months_follow_the_subscription_and_the_zone() {
     let (database, tenant) = metrics("anchored");
     let name = database.name().to_owned();
-    database.superuser().batch_execute(&format!("ALTER DATABASE {name} SET tenancy.time_zone = 'Europe/Berlin'")).expect("set");
+    database
+        .superuser()
+        .batch_execute(&format!("ALTER DATABASE {name} SET tenancy.time_zone = 'Europe/Berlin'"))
+        .expect("set");
     let (mut operator, mut app) = (database.connect("operator"), database.connect("app"));
     let other = harness::tenant(&mut operator);
     operator
@@ -134,7 +148,13 @@ fn months_follow_the_subscription_and_the_zone() {
         .expect("subscribe");
     for tenant in [tenant, other] {
         // Clocks are put back on 26 October.
-        for (quantity, at) in [("1", "2025-09-30 09:59 Europe/Berlin"), ("2", "2025-09-30 10:00 Europe/Berlin"), ("4", "2025-10-31 09:59 Europe/Berlin"), ("8", "2025-10-31 10:00 Europe/Berlin"), ("16", "2025-11-01 00:00 Europe/Berlin")] {
+        for (quantity, at) in [
+            ("1", "2025-09-30 09:59 Europe/Berlin"),
+            ("2", "2025-09-30 10:00 Europe/Berlin"),
+            ("4", "2025-10-31 09:59 Europe/Berlin"),
+            ("8", "2025-10-31 10:00 Europe/Berlin"),
+            ("16", "2025-11-01 00:00 Europe/Berlin"),
+        ] {
             record(&mut app, tenant, "calls", quantity, at);
         }
     }
@@ -150,18 +170,24 @@ fn months_follow_the_subscription_and_the_zone() {
 #[test]
 fn whatever_months_follow_each_event_is_billed_once() {
     let (database, tenant) = metrics("schemes");
-    let (mut operator, mut app, mut admin) = (database.connect("operator"), database.connect("app"), database.connect("admin"));
+    let (mut operator, mut app, mut admin) =
+        (database.connect("operator"), database.connect("app"), database.connect("admin"));
     let mut random = Random::new(7);
     let mut recorded = 0;
     for round in 0..40 {
         match random.below(6) {
             0 => {
-                let start = format!("2025-{:02}-{:02} {:02}:07Z", 1 + random.below(12), 1 + random.below(28), random.below(24));
-                let set = format!("SELECT set_subscription('{tenant}', 'active', '{start}', timestamptz '{start}' + interval '1 month', follows_period => true)");
+                let start =
+                    format!("2025-{:02}-{:02} {:02}:07Z", 1 + random.below(12), 1 + random.below(28), random.below(24));
+                let set = format!(
+                    "SELECT set_subscription('{tenant}', 'active', '{start}', timestamptz '{start}' + interval '1 month', follows_period => true)"
+                );
                 // A period before the one that was set last is as good.
                 operator.batch_execute(&set).expect("follow the subscription");
             }
-            1 => operator.batch_execute(&format!("SELECT set_subscription('{tenant}', 'active', follows_period => false)")).expect("follow the calendar"),
+            1 => operator
+                .batch_execute(&format!("SELECT set_subscription('{tenant}', 'active', follows_period => false)"))
+                .expect("follow the calendar"),
             2 => admin.batch_execute("SELECT rollup_usage()").expect("roll up"),
             3 => {
                 let month = format!("2025-{:02}", 1 + random.below(12));
@@ -174,7 +200,13 @@ fn whatever_months_follow_each_event_is_billed_once() {
             _ => {}
         }
         for _ in 0..3 {
-            let at = format!("2025-{:02}-{:02} {:02}:{:02}Z", 1 + random.below(12), 1 + random.below(28), random.below(24), random.below(60));
+            let at = format!(
+                "2025-{:02}-{:02} {:02}:{:02}Z",
+                1 + random.below(12),
+                1 + random.below(28),
+                random.below(24),
+                random.below(60)
+            );
             record(&mut app, tenant, "calls", "1", &at);
             recorded += 1;
         }
@@ -215,7 +247,8 @@ fn what_commits_after_the_close_is_adjusted() {
 #[test]
 fn closes_of_one_tenant_wait_for_each_other() {
     let (database, tenant) = metrics("race");
-    let (mut operator, mut other, mut app) = (database.connect("operator"), database.connect("operator"), database.connect("app"));
+    let (mut operator, mut other, mut app) =
+        (database.connect("operator"), database.connect("operator"), database.connect("app"));
     record(&mut app, tenant, "calls", "5", "2025-10-15Z");
     let mut closing = operator.transaction().expect("begin");
     assert_eq!(closing.query("SELECT * FROM close_billing_period($1, '2025-10')", &[&tenant]).expect("close").len(), 1);
@@ -245,7 +278,9 @@ fn under_load_every_event_is_billed_once() {
                         let mut transaction = app.transaction().expect("begin");
                         bind(&mut transaction, tenant);
                         let at = format!("2025-{:02}-10Z", 1 + random.below(12));
-                        transaction.batch_execute(&format!("SELECT record_usage('calls', occurred_at => '{at}')")).expect("record");
+                        transaction
+                            .batch_execute(&format!("SELECT record_usage('calls', occurred_at => '{at}')"))
+                            .expect("record");
                         if random.below(4) > 0 {
                             transaction.commit().expect("commit");
                             committed += 1;
@@ -257,7 +292,9 @@ fn under_load_every_event_is_billed_once() {
             .collect();
         let (mut operator, mut admin) = (database.connect("operator"), database.connect("admin"));
         for month in 1..=11 {
-            operator.execute("SELECT close_billing_period($1, $2)", &[&tenant, &format!("2025-{month:02}")]).expect("close");
+            operator
+                .execute("SELECT close_billing_period($1, $2)", &[&tenant, &format!("2025-{month:02}")])
+                .expect("close");
             admin.batch_execute("SELECT rollup_usage()").expect("roll up");
         }
         writers.into_iter().map(|writer| writer.join().expect("join")).sum()
@@ -297,7 +334,8 @@ fn a_tenant_sees_its_own_bills_and_a_purge_forgets_them() {
         lines(&mut operator, tenant, "'2025-10'");
     }
     for table in ["billing_periods", "billing_lines"] {
-        let owner = as_tenant(&mut app, tenant, |app| one::<Uuid>(app, &format!("SELECT tenant_id FROM tenancy.{table}"), &[]));
+        let owner =
+            as_tenant(&mut app, tenant, |app| one::<Uuid>(app, &format!("SELECT tenant_id FROM tenancy.{table}"), &[]));
         assert_eq!(owner, tenant);
         assert_eq!(count(&mut app, &format!("tenancy.{table}")), 0);
         fails(database.connect("client").batch_execute(&format!("TABLE tenancy.{table}")), "42501");

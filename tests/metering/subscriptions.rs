@@ -1,6 +1,8 @@
 //! Subscriptions: what the billing system says, in whatever order and how often, and what follows for the tenant.
 
-use harness::{Client, Database, Uuid, as_tenant, bind, count, fails, one, protected_table, simple, tenant, wait_for_lock};
+use harness::{
+    Client, Database, Uuid, as_tenant, bind, count, fails, one, protected_table, simple, tenant, wait_for_lock,
+};
 
 fn status(operator: &mut Client, tenant: Uuid) -> String {
     one(operator, "SELECT status FROM tenancy.tenants WHERE id = $1", &[&tenant])
@@ -53,7 +55,10 @@ fn what_an_operator_has_decided_meanwhile_stays() {
     let database = Database::new("grace_operator");
     let mut operator = database.connect("operator");
     // Made read-only by hand before, or changed since: paying does not lift it.
-    for change in ["suspend_tenant($1, 'abuse')", "suspend_tenant($1, 'abuse'), resume_tenant($1), suspend_tenant($1, 'abuse', 'read_only')"] {
+    for change in [
+        "suspend_tenant($1, 'abuse')",
+        "suspend_tenant($1, 'abuse'), resume_tenant($1), suspend_tenant($1, 'abuse', 'read_only')",
+    ] {
         let tenant = tenant(&mut operator);
         set(&mut operator, tenant, "'past_due', grace => '0'");
         assert_eq!(apply(&mut operator), 1);
