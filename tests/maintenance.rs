@@ -114,7 +114,9 @@ fn workers_stay_away_while_a_dump_is_restored() {
         if pg_restore {
             // Its sessions come and go; one is there for as long as the whole lasts.
             let mut restoring = target
-                .connect_with("postgres", |config| drop(config.application_name("pg_restore")))
+                .connect_with("postgres", |config| {
+                    config.application_name("pg_restore");
+                })
                 .expect("connect as pg_restore does");
             assert!(target.psql("postgres", &script).status.success());
             std::thread::sleep(Duration::from_secs(7));
