@@ -4,7 +4,7 @@ CREATE TABLE tenancy.installation (
     backend_start timestamptz NOT NULL
 );
 COMMENT ON TABLE tenancy.installation IS
-    'The session that made the extension here: as long as it is busy it may be restoring a dump, and background workers stay away. Only functions reach it.';
+    'The session that made the extension here: as long as it is a busy psql it may be restoring a dump, and background workers stay away. Only functions reach it.';
 
 CREATE TABLE tenancy.worker_runs (
     task text COLLATE "C" CONSTRAINT worker_runs_pkey PRIMARY KEY,

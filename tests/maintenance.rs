@@ -107,13 +107,16 @@ fn workers_stay_away_while_a_dump_is_restored() {
         let target = cluster.empty_database("target");
         let mut superuser = target.superuser();
         superuser.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").expect("revoke");
-        let (dump, pause) = (script.clone(), "SELECT pg_sleep(8);");
-        let (before, after) = dump.split_once("COPY public.notes").expect("the table's rows");
-        let script = format!("{before}{pause} COPY public.notes{after}");
+        // All rows are there, and the keys are not.
+        const KEY: &str = "ALTER TABLE ONLY public.notes\n    ADD CONSTRAINT";
+        let (before, after) = script.split_once(KEY).expect("the table's key");
+        let script = format!("{before}SELECT pg_sleep(9);\n{KEY}{after}");
         if pg_restore {
             // Its sessions come and go; one is there for as long as the whole lasts.
             let mut restoring = target
-                .connect_with("postgres", |config| drop(config.application_name("pg_restore")))
+                .connect_with("postgres", |config| {
+                    config.application_name("pg_restore");
+                })
                 .expect("connect as pg_restore does");
             assert!(target.psql("postgres", &script).status.success());
             std::thread::sleep(Duration::from_secs(7));

@@ -28,6 +28,8 @@ const INSERT: &str =
 const LOCK_BY_HASH: &str = "SELECT id, tenant_id, email, role, invited_by,
         accepted_at IS NOT NULL OR revoked_at IS NOT NULL, expires_at <= pg_catalog.clock_timestamp()
     FROM tenancy.stored_invitations WHERE token_hash = $1 OR token_hash = $2 FOR UPDATE";
+const TENANT_BY_HASH: &str =
+    "SELECT tenant_id FROM tenancy.stored_invitations WHERE token_hash = $1 OR token_hash = $2";
 const ACCEPT: &str =
     "UPDATE tenancy.stored_invitations SET accepted_at = pg_catalog.now(), accepted_by = $2 WHERE id = $1";
 const LOCK: &str = "SELECT accepted_at IS NOT NULL OR revoked_at IS NOT NULL, role FROM tenancy.stored_invitations
@@ -109,7 +111,7 @@ impl Invitation {
         })
     }
 
-    /// Why it cannot be accepted now, if so. Who has left the tenant, or has been demoted, does not invite any more.
+    /// Why it cannot be accepted now, if so, the tenant's lock being shared. Who has left the tenant, or has been demoted, does not invite any more.
     fn obstacle(&self) -> Result<Option<Reason>> {
         if self.ended {
             return Ok(Some(Reason::Revoked));
@@ -131,13 +133,18 @@ impl Invitation {
 }
 
 /// The invitation with this token, locked, or why there is none to accept.
-fn lock_by_token(token: &str) -> Result<std::result::Result<Invitation, Reason>> {
+fn lock_by_token(token: &str, user: Uuid) -> Result<std::result::Result<Invitation, Reason>> {
     let secret = match Secret::parse(token) {
         Ok(secret) if secret.prefix() == INVITATION_PREFIX => secret,
         Ok(_) => return Ok(Err(Reason::Malformed)),
         Err(reason) => return Ok(Err(reason)),
     };
     let hashes = [Some(secret.hash()), secret.older_hash()].map(|hash| hash.map(|hash| hash.bytes().to_vec()).into());
+    // Those who change the tenant's people share its lock before they lock anything, and lock users before invitations.
+    if let Some(tenant) = query::returning(TENANT_BY_HASH, &hashes, |row| row.must(1))? {
+        lock::join_writers(tenant);
+        member::keep_user(user)?;
+    }
     let Some(invitation) = query::returning(LOCK_BY_HASH, &hashes, Invitation::from)? else {
         return Ok(Err(Reason::Unknown));
     };
@@ -153,11 +160,10 @@ fn accept_invitation(token: Option<&str>, user_id: Option<Uuid>) -> SqlResult<Uu
     if context::bound().and_then(|bound| bound.user).is_some_and(|bound| bound != *user.as_bytes()) {
         return Err(Error::Forbidden("an invitation is accepted for the acting user only".to_owned(), "").into());
     }
-    let invitation = lock_by_token(token)?.map_err(|reason| {
+    let invitation = lock_by_token(token, user)?.map_err(|reason| {
         monitor::count_attempt(Kind::Invitation, "", reason);
         Error::InvalidCredential("invitation")
     })?;
-    lock::admit_writer_of(invitation.tenant)?;
     member::insert(invitation.tenant, user, &invitation.role)?;
     query::run(ACCEPT, &[invitation.id.into(), user.into()])?;
     let target = invitation.id.to_string();

@@ -9,7 +9,6 @@ use crate::query;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-/// Keeps the user there until we are done.
 const USER: &str = "SELECT tenant_id FROM tenancy.users WHERE id = $1 FOR KEY SHARE";
 const INSERT: &str =
     "INSERT INTO tenancy.memberships (tenant_id, user_id, role) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -17,9 +16,15 @@ const UPDATE: &str =
     "UPDATE tenancy.memberships SET role = $3, updated_at = pg_catalog.now() WHERE tenant_id = $1 AND user_id = $2";
 const DELETE: &str = "DELETE FROM tenancy.memberships WHERE tenant_id = $1 AND user_id = $2";
 
+/// Keeps a user there, if there is such a user, until the transaction ends; the user's home tenant. Everywhere users are locked before members,
+/// and members before invitations and keys, so that nobody waits in a circle.
+pub fn keep_user(user: Uuid) -> Result<Option<Option<Uuid>>> {
+    query::returning(USER, &[user.into()], |row| row.get::<Uuid>(1))
+}
+
 /// Makes a user a member. One at home in another tenant does not exist for this one.
 pub fn insert(tenant: Uuid, user: Uuid, role: &str) -> Result<()> {
-    let home = query::returning(USER, &[user.into()], |row| row.get::<Uuid>(1))?;
+    let home = keep_user(user)?;
     if home.is_none_or(|home| home.is_some_and(|home| home != tenant)) {
         return Err(Error::Unknown("user", user.to_string()));
     }
@@ -42,7 +47,9 @@ pub fn insert(tenant: Uuid, user: Uuid, role: &str) -> Result<()> {
 fn add_member(user_id: Option<Uuid>, role: default!(Option<&str>, "'member'")) -> SqlResult<Uuid> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
     let (role, rank) = role::check_and_keep(role)?;
-    let members = Members::keep(actor::tenant_for_writing()?, &[])?;
+    let tenant = actor::tenant_for_writing()?;
+    keep_user(user)?;
+    let members = Members::keep(tenant, &[])?;
     members.may_give(role, rank)?;
     insert(members.tenant(), user, role)?;
     Ok(user)

@@ -32,10 +32,7 @@ const LOCK_OWNERS: &str = "SELECT tenant_id, user_id FROM tenancy.memberships
     WHERE user_id = $1
        OR (role = 'owner' AND tenant_id IN (SELECT tenant_id FROM tenancy.memberships WHERE user_id = $1 AND role = 'owner'))
     ORDER BY tenant_id, user_id FOR UPDATE";
-/// Before the user is locked: who accepts an invitation locks it first, and then the user.
-const PERSON: &str = "SELECT tenant_id, email FROM tenancy.users WHERE id = $1";
-const MEMBERSHIPS: &str =
-    "SELECT tenant_id, role FROM tenancy.memberships WHERE user_id = $1 ORDER BY tenant_id FOR UPDATE";
+const MEMBERSHIPS: &str = "SELECT tenant_id, role FROM tenancy.memberships WHERE user_id = $1 ORDER BY tenant_id";
 const DELETE: &str = "DELETE FROM tenancy.users WHERE id = $1";
 const TENANTS: &str = "SELECT t.id, t.slug, t.name, m.role, t.status FROM tenancy.memberships m JOIN tenancy.tenants t ON t.id = m.tenant_id
     JOIN tenancy.users u ON u.id = m.user_id AND ($2 IS NULL OR u.tenant_id IS NULL OR u.tenant_id = $2)
@@ -93,11 +90,11 @@ impl Fields {
     /// Whose e-mail address one can change, as whom one can log in. So a user of several tenants is nobody's to change but their own: one
     /// tenant's administrator would take over an account of another's. One at home in the tenant is theirs who rank above.
     fn lock(user: Uuid) -> Result<Self> {
-        let members = actor::tenant().ok().map(|tenant| Members::keep(tenant, &[user])).transpose()?;
         let fields = query::returning(LOCK, &[user.into()], |row| {
             Ok(Self { home: row.get(1)?, email: row.must(2)?, name: row.get(3)?, external_id: row.get(4)? })
-        })?
-        .ok_or_else(|| unknown(user))?;
+        })?;
+        let members = actor::tenant().ok().map(|tenant| Members::keep(tenant, &[user])).transpose()?;
+        let fields = fields.ok_or_else(|| unknown(user))?;
         let Some(members) = members else { return Ok(fields) };
         match fields.home {
             Some(home) if home != members.tenant() => return Err(unknown(user)),
@@ -209,14 +206,12 @@ fn update_user(
 fn delete_user(user_id: Option<Uuid>) -> SqlResult<bool> {
     let user = user_id.ok_or(Error::Null("user_id"))?;
     query::refuse_old_snapshot("a user cannot be deleted")?;
+    // From here on nobody makes the user a member of anything.
+    let person = query::returning(LOCK, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?;
+    let Some((home, email)) = person else { return Ok(false) };
     let owners =
         query::current_rows(LOCK_OWNERS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<Uuid>(2)?)))?;
-    let person = query::first(PERSON, &[user.into()], |row| Ok((row.get::<Uuid>(1)?, row.must::<String>(2)?)))?;
-    let Some((home, email)) = person else { return Ok(false) };
     let invitations = invitation::forget(user, &email, home)?;
-    if query::returning(LOCK, &[user.into()], |row| row.get::<Uuid>(1))?.is_none() {
-        return Ok(false);
-    }
     for (tenant, role) in
         query::current_rows(MEMBERSHIPS, &[user.into()], |row| Ok((row.must::<Uuid>(1)?, row.must::<String>(2)?)))?
     {

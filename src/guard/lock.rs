@@ -72,6 +72,11 @@ pub fn admit_writer_of(tenant: Uuid) -> Result<()> {
     registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?.admit(true)
 }
 
+/// Shares the lock as a writer does: the tenant's state stays what it is, and is to be checked.
+pub fn join_writers(tenant: Uuid) {
+    acquire(tenant.as_bytes(), pg_sys::ShareLock, true);
+}
+
 /// Takes the lock alone: no transaction that has written for the tenant is left, and new ones wait until ours ends.
 pub fn take_alone(tenant: Uuid) {
     acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, true);

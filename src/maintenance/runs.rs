@@ -23,7 +23,7 @@ const RESTORED: &str = "SELECT EXISTS (
     LEFT JOIN tenancy.installation i ON i.pid = a.pid AND i.backend_start = a.backend_start
     WHERE a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
       AND (a.application_name = 'pg_restore'
-           OR (i.pid IS NOT NULL AND (a.state <> 'idle' OR a.state_change > pg_catalog.clock_timestamp() - '5 s'::pg_catalog.interval))))";
+           OR (i.pid IS NOT NULL AND a.application_name = 'psql' AND (a.state <> 'idle' OR a.state_change > pg_catalog.clock_timestamp() - '5 s'::pg_catalog.interval))))";
 const DUE: &str =
     "SELECT next_due_at <= pg_catalog.clock_timestamp() OR last_finished_at > pg_catalog.clock_timestamp()
         OR ($2 AND failures_in_row = 0)
@@ -64,7 +64,7 @@ pub fn are_kept() -> bool {
 }
 
 /// Whether someone seems to restore a dump here: half of it must not be worked on, as if it were all. That is so while `pg_restore` is connected,
-/// and while the session that made the extension, of a script for psql, is busy.
+/// and while the psql that made the extension is busy.
 pub fn is_being_restored() -> Result<bool> {
     Ok(role::as_extension_owner(|| query::value(RESTORED, &[]))?.unwrap_or(false))
 }

@@ -429,9 +429,9 @@ fn a_closed_tenant_is_joined_by_nobody() {
 fn a_tenant_that_is_being_closed_waits_for_who_is_joining_and_is_joined_by_nobody_after() {
     let (database, mut app, mut operator, _) = one_tenant("invite_closing");
     let closings: [(&str, &str); 3] = [
-        ("SELECT suspend_tenant($1)", "42501"),
+        ("SELECT suspend_tenant($1)", "28000"),
         ("SELECT suspend_tenant($1, mode => 'read_only')", "25006"),
-        ("SELECT delete_tenant($1)::text", "42501"),
+        ("SELECT delete_tenant($1)::text", "28000"),
     ];
     for (closing, refused) in closings {
         let tenant = harness::tenant(&mut operator);

@@ -65,10 +65,10 @@ fn a_closed_month_stays_as_it_is_and_what_comes_after_is_adjusted_once() {
     record(&mut app, tenant, "disk", "30", "2025-10-21 00:00+00");
     assert_eq!(lines(&mut operator, tenant, "'2025-10'"), october);
     let pending = "SELECT string_agg(concat_ws(' ', metric, quantity, events), ', ' ORDER BY metric) FROM tenancy.billing_adjustments WHERE billed_with IS NULL";
-    assert_eq!(text(&mut operator, pending), "calls 7 1, disk -10 1, seats 0 1");
+    assert_eq!(text(&mut operator, pending), "calls 7.0 1, disk -10 1, seats 0 1");
     let november = [
         "calls usage 2025-11-01 00:00 3 1 10",
-        "calls adjustment 2025-10-01 00:00 7 1 10",
+        "calls adjustment 2025-10-01 00:00 7.0 1 10",
         "disk adjustment 2025-10-01 00:00 -10 1 -",
         "seats adjustment 2025-10-01 00:00 0 1 -",
     ];
