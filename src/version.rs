@@ -116,6 +116,7 @@ macro_rules! expression_walkers {
         type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool;
 
         unsafe extern "C-unwind" {
+            #[allow(dead_code, reason = "some walk expressions only")]
             #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
             fn query_tree_walker(
                 query: *mut pg_sys::Query,
