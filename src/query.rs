@@ -7,8 +7,10 @@ use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CString;
 
 thread_local! {
+    static ACTIVE_PLANS: RefCell<HashMap<&'static str, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
     static PLANS: RefCell<HashMap<&'static str, &'static OwnedPreparedStatement>> = RefCell::new(HashMap::new());
 }
 
@@ -68,40 +70,87 @@ pub fn as_of_now<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Reads by a statement that names objects, with the snapshot that is active: inside [`as_of_now`] what is committed now, whatever the
-/// transaction has written and at any isolation level.
-pub fn active_rows<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
-    let text = std::ffi::CString::new(sql).map_err(|_| Error::Internal("a query has a zero byte".to_owned()))?;
-    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
-    let mut values: Vec<pg_sys::Datum> =
-        args.iter().map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime())).collect();
-    let nulls: Vec<u8> = args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect();
-    let run = |_: &pgrx::spi::SpiClient| {
-        // SAFETY: connected; a read-only statement uses the snapshot that is active; its rows stay until SPI is left.
-        unsafe {
-            let count = args.len() as i32;
-            let done = pg_sys::SPI_execute_with_args(
+/// The arguments of a statement as SPI takes them.
+struct Arguments {
+    types: Vec<pg_sys::Oid>,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<u8>,
+}
+
+impl Arguments {
+    fn new(args: &[DatumWithOid]) -> Self {
+        Self {
+            types: args.iter().map(DatumWithOid::oid).collect(),
+            values: args
+                .iter()
+                .map(|arg| arg.datum().map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime()))
+                .collect(),
+            nulls: args.iter().map(|arg| if arg.datum().is_some() { b' ' } else { b'n' }).collect(),
+        }
+    }
+}
+
+/// The rows of the query that SPI has just run.
+fn results<T>(done: i32, map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    // SAFETY: what the query has left, until SPI is left.
+    let (table, rows) = unsafe { (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize) };
+    if done != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
+        return Err(Error::Internal(format!("SPI: a query gave {done}")));
+    }
+    (0..rows)
+        .map(|index| {
+            // SAFETY: there are so many rows.
+            let tuple = unsafe { SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(index)) }?;
+            map(&Row(tuple.ok_or_else(|| Error::Internal("SPI: no row".to_owned()))?))
+        })
+        .collect()
+}
+
+fn c_text(sql: &str) -> Result<CString> {
+    CString::new(sql).map_err(|_| Error::Internal("a query has a zero byte".to_owned()))
+}
+
+/// Reads with the snapshot that is active: inside [`as_of_now`] what is committed now, whatever the transaction has written and at any
+/// isolation level ([`rows`] has the transaction's own snapshot there, once it has written).
+pub fn active_rows<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let text = c_text(sql)?;
+    let mut arguments = Arguments::new(args);
+    Spi::connect(|_| {
+        // SAFETY: connected; the plan is kept for the life of the backend. A read-only statement uses the snapshot that is active.
+        let done = unsafe {
+            let mut plan = ACTIVE_PLANS.with_borrow(|plans| plans.get(sql).copied()).unwrap_or(std::ptr::null_mut());
+            if plan.is_null() {
+                plan = pg_sys::SPI_prepare(text.as_ptr(), args.len() as i32, arguments.types.as_mut_ptr());
+                if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+                    return Err(Error::Internal("SPI: a query was not prepared".to_owned()));
+                }
+                ACTIVE_PLANS.with_borrow_mut(|plans| plans.insert(sql, plan));
+            }
+            pg_sys::SPI_execute_plan(plan, arguments.values.as_mut_ptr(), arguments.nulls.as_ptr().cast(), true, 0)
+        };
+        results(done, map)
+    })
+}
+
+/// Reads by a statement that names objects, with the snapshot that is active.
+pub fn active_statement<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    let text = c_text(sql)?;
+    let mut arguments = Arguments::new(args);
+    Spi::connect(|_| {
+        // SAFETY: connected; a read-only statement uses the snapshot that is active.
+        let done = unsafe {
+            pg_sys::SPI_execute_with_args(
                 text.as_ptr(),
-                count,
-                types.as_mut_ptr(),
-                values.as_mut_ptr(),
-                nulls.as_ptr().cast(),
+                args.len() as i32,
+                arguments.types.as_mut_ptr(),
+                arguments.values.as_mut_ptr(),
+                arguments.nulls.as_ptr().cast(),
                 true,
                 0,
-            );
-            let table = pg_sys::SPI_tuptable;
-            if done != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
-                return Err(Error::Internal(format!("SPI: a query gave {done}")));
-            }
-            (0..pg_sys::SPI_processed as usize)
-                .map(|index| {
-                    map(&Row(SpiHeapTupleData::new((*table).tupdesc, *(*table).vals.add(index))?
-                        .ok_or_else(|| Error::Internal("SPI: no row".to_owned()))?))
-                })
-                .collect()
-        }
-    };
-    Spi::connect(run)
+            )
+        };
+        results(done, map)
+    })
 }
 
 /// Reads the first row, if there is one.

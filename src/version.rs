@@ -117,6 +117,7 @@ macro_rules! expression_walkers {
 
         #[allow(dead_code)]
         unsafe extern "C-unwind" {
+            #[allow(dead_code, reason = "some walk expressions only")]
             #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
             fn query_tree_walker(
                 query: *mut pg_sys::Query,

@@ -29,7 +29,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("SELECT protect_table('orders')", "table.protect"),
     ("SELECT limit_table('orders', 'orders')", "table.limit"),
     ("SELECT recount_limits()", "limits.recount"),
-    ("SELECT recount_limits('TENANT')", "limits.recount"),
+    ("SELECT recount_limits('TENANT')", "tenant.recount_limits"),
     ("SELECT unlimit_table('orders', 'orders')", "table.unlimit"),
     ("SELECT unprotect_table('orders')", "table.unprotect"),
     ("SELECT grant_access('stranger', 'monitor')", "access.grant"),

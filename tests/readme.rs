@@ -431,6 +431,7 @@ impl Granted {
             .connect("admin")
             .batch_execute(
                 "SELECT add_jwt_key('2026-10', 'HS256'), register_template('crm', 'crm_template');
+                SELECT set_plan_limit('free', 'agents', 10);
                 SELECT add_migration('crm', '001', 'ALTER TABLE contacts ADD COLUMN email text')",
             )
             .expect("add a key and register a template");
@@ -487,6 +488,10 @@ impl Granted {
             "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))".to_owned(),
             "revoke_access" => "SELECT grant_access('backend', 'app')".to_owned(),
             "unprotect_table" => "SELECT protect_table('public.orders')".to_owned(),
+            "limit_table" => "SELECT protect_table('public.orders')".to_owned(),
+            "unlimit_table" => {
+                "SELECT protect_table('public.orders'); SELECT limit_table('public.orders', 'orders')".to_owned()
+            }
             "disallow_definer" => "SELECT allow_definer('reports.totals()', 'an example')".to_owned(),
             "purge_tenant" => format!("SELECT delete_tenant('{EXAMPLE_TENANT}')"),
             "purge_expired_tenants" => "SELECT delete_tenant(find_tenant('acme'), '0')".to_owned(),
@@ -501,7 +506,8 @@ impl Granted {
             "change_role" | "remove_member" | "issue_jwt" => member,
             "revoke_invitation" => format!("{bound} SELECT create_invitation('bob@example.com')"),
             "rotate_api_key" | "revoke_api_key" => format!("{bound} SELECT create_api_key('ci')"),
-            "has_role" | "require_role" | "has_scope" | "require_scope" | "check_rate_limit" | "enforce_rate_limit" => {
+            "has_role" | "require_role" | "has_scope" | "require_scope" | "check_rate_limit" | "enforce_rate_limit"
+            | "has_feature" | "check_limit" | "enforce_limit" => {
                 format!("SELECT authenticate_api_key('{}')", self.api_key)
             }
             _ => String::new(),

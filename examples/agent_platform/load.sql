@@ -1,5 +1,5 @@
 -- As the backend: sample data of one tenant.
--- Variables: slug; users (at most 900), workflows (at most 128) and executions, how many of each.
+-- Variables: slug; users (at most 900), agents, workflows (at most 128) and executions, how many of each.
 
 BEGIN;
 SELECT set_tenant_by_slug(:'slug') \g /dev/null
@@ -22,6 +22,10 @@ SELECT 'user_' || substr(md5(:'slug' || n), 1, 16),
        CASE WHEN random() < 0.9 THEN now() - random() * interval '30 days' END,
        now() - interval '90 days' - random() * interval '300 days'
 FROM people;
+
+INSERT INTO agents (name, config)
+SELECT format('%s %s', (ARRAY['Reader', 'Writer', 'Caller', 'Checker'])[1 + n % 4], n), jsonb_build_object('tools', jsonb_build_array('search', 'email'))
+FROM generate_series(1, :agents) AS n;
 
 WITH words AS (
     SELECT string_to_array('Invoice triage,Ticket routing,Lead enrichment,Contract review,Churn warning,Release notes,Incident summary,'

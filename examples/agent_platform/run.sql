@@ -17,10 +17,15 @@ SET client_min_messages = warning;
 
 \ir setup.sql
 \ir schema.sql
+\ir plans.sql
 \ir tenants.sql
 \ir story/1_views.sql
 \ir story/2_across.sql
 \ir story/3_forging.sql
-\ir story/4_suspension.sql
-\ir story/5_removal.sql
-\ir story/6_records.sql
+\ir story/4_limits.sql
+\ir story/5_usage.sql
+\ir story/6_billing.sql
+\ir story/7_rates.sql
+\ir story/8_suspension.sql
+\ir story/9_removal.sql
+\ir story/10_records.sql

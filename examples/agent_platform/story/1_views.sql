@@ -1,7 +1,7 @@
 \connect - :app
 
 \echo
-\echo '== 5. One query, three tenants'
+\echo '== 6. One query, three tenants'
 \echo
 \echo 'The backend sends the same text each time; the bound tenant decides what it reads.'
 \echo

@@ -3,7 +3,7 @@ SELECT id AS acme_workflow FROM workflows WHERE tenant_id = :'acme' ORDER BY nam
 \connect - :app
 
 \echo
-\echo '== 6. Globex reaches for Acme''s rows'
+\echo '== 7. Globex reaches for Acme''s rows'
 \echo
 \echo 'Acme is' :acme '(after each refusal psql goes back to a savepoint).'
 \echo
@@ -55,7 +55,7 @@ COMMIT;
 
 \set ECHO none
 \echo
-\echo '== 7. No tenant bound: an error, never all rows'
+\echo '== 8. No tenant bound: an error, never all rows'
 \echo
 \set ECHO queries
 

@@ -1,7 +1,7 @@
 \connect - :app
 
 \echo
-\echo '== 8. Forging the context'
+\echo '== 9. Forging the context'
 \echo
 \echo 'The backend''s own role, say through SQL injected into it, tries to become Acme:'
 \echo

@@ -89,7 +89,7 @@ impl Counted {
 }
 
 fn one(sql: &str, args: &[DatumWithOid]) -> Result<i64> {
-    let rows: Vec<i64> = query::active_rows(sql, args, |row| row.must(1))?;
+    let rows: Vec<i64> = query::active_statement(sql, args, |row| row.must(1))?;
     rows.into_iter().next().ok_or_else(|| Error::Internal("a count gave no row".to_owned()))
 }
 

@@ -30,7 +30,7 @@ fn recount_limits(tenant: default!(Option<Uuid>, "NULL")) -> SqlResult<i64> {
     }
     let valid = valid.first().copied().unwrap_or_default();
     audit::record(&Entry {
-        action: "limits.recount",
+        action: if tenant.is_some() { "tenant.recount_limits" } else { "limits.recount" },
         tenant,
         after: Some(Object::new().number("counters", valid.cast_unsigned()).finish()),
         ..Entry::default()

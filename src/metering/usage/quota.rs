@@ -90,15 +90,17 @@ impl Counter {
                     )
                 }
                 None => {
-                    let consumed = query::value(CONSUMED_BY_EVENTS, &args())?.unwrap_or_else(|| AnyNumeric::from(0));
+                    let consumed = query::active_rows(CONSUMED_BY_EVENTS, &args(), |row| row.must(1))?.pop();
+                    let consumed: AnyNumeric = consumed.unwrap_or_else(|| AnyNumeric::from(0));
                     (None, consumed, AnyNumeric::from(0), None, 0)
                 }
             };
             let [tenant, metric, start, end] = args();
             let (in_inbox, in_buckets, last) =
-                query::first(RECORDED_OTHERWISE, &[tenant, metric, start, end, rollups.into()], |row| {
+                query::active_rows(RECORDED_OTHERWISE, &[tenant, metric, start, end, rollups.into()], |row| {
                     Ok((row.must(1)?, row.get(2)?, row.must(3)?))
                 })?
+                .pop()
                 .ok_or_else(|| Error::Internal("an aggregate has no row".to_owned()))?;
             let recorded = in_buckets.unwrap_or(recorded);
             Ok(Self { place, consumed, recorded, rollups: last, changes, in_inbox })

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, SqlResult};
 use crate::metering::plan::{self, Period};
 use crate::metering::time::{self, Bounds};
 use crate::query;
+use crate::role;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, Uuid};
@@ -88,10 +89,10 @@ pub struct Figure {
     pub events: i64,
 }
 
-/// What a tenant used of each metric there is, or of one: all in one snapshot. The caller runs as the extension's owner.
+/// What a tenant used of each metric there is, or of one, as the active snapshot has it. The caller runs as the extension's owner.
 pub fn figures(tenant: Uuid, bounds: Bounds, metric: Option<&str>) -> Result<Vec<Figure>> {
     let args = [tenant.into(), moment(bounds.start).into(), moment(bounds.end).into(), metric.into()];
-    query::rows(FIGURES, &args, |row| {
+    query::active_rows(FIGURES, &args, |row| {
         Ok(Figure {
             metric: row.must(1)?,
             unit: row.get(2)?,
@@ -105,7 +106,7 @@ pub fn figures(tenant: Uuid, bounds: Bounds, metric: Option<&str>) -> Result<Vec
 /// What a tenant has used of a metric in the period that is now; None for no such metric.
 pub fn total_in_period(tenant: Uuid, metric: &str, period: Period) -> Result<Option<AnyNumeric>> {
     let bounds = time::of_tenant(tenant, period, time::now())?;
-    let figure = figures(tenant, bounds, Some(metric))?.pop();
+    let figure = query::as_of_now(|| role::as_extension_owner(|| Ok(figures(tenant, bounds, Some(metric))?.pop())))?;
     Ok(figure.map(|figure| figure.quantity.unwrap_or_else(|| AnyNumeric::from(0))))
 }
 
