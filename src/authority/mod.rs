@@ -31,6 +31,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
+        metering::presets::FUNCTIONS,
         maintenance::FUNCTIONS,
         metering::usage::FUNCTIONS,
         metering::billing::FUNCTIONS,

@@ -5,11 +5,13 @@
 //! - [`usage`]: events in the business transaction, their sums, and quotas.
 //! - [`billing`]: subscriptions, closed periods and what came after them.
 //! - [`rate_limit`]: how often, in shared memory.
+//! - [`presets`]: plans of five kinds of application.
 //! - [`time`]: hours, days and months.
 
 pub mod billing;
 pub mod limit;
 pub mod plan;
+pub mod presets;
 pub mod rate_limit;
 pub mod time;
 pub mod usage;

@@ -61,7 +61,7 @@ fn slug_of(tenant: Uuid) -> Result<String> {
 /// Limits a resource for the tenants of a plan.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn set_plan_limit(
+pub fn set_plan_limit(
     plan: Option<&str>,
     resource: Option<&str>,
     max_value: Option<AnyNumeric>,

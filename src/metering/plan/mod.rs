@@ -6,9 +6,10 @@ mod known;
 mod period;
 mod registry;
 
+pub use functions::set_plan_limit;
 pub use known::{Limit, limits_of};
 pub use period::Period;
-pub use registry::{check_isolation, isolation_of};
+pub use registry::{check_isolation, create_plan, isolation_of};
 
 use crate::error::{Error, Result};
 use crate::level::Level;

@@ -46,7 +46,7 @@ pub fn isolation_of(plan: &str) -> Result<String> {
 /// Creates or replaces a plan.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn create_plan(
+pub fn create_plan(
     plan: Option<&str>,
     isolation: default!(Option<&str>, "'row'"),
     settings: default!(Option<Jsonb>, "'{}'"),

@@ -67,7 +67,7 @@ fn refuse_unknown(tenant: Uuid) -> Result<()> {
 /// Limits how often the tenants of a plan may use a resource.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
-fn set_plan_rate_limit(
+pub fn set_plan_rate_limit(
     plan: Option<&str>,
     resource: Option<&str>,
     max_value: Option<i32>,

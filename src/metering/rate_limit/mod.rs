@@ -12,6 +12,8 @@ mod functions;
 mod known;
 mod rate;
 
+pub use functions::set_plan_rate_limit;
+
 use crate::error::Result;
 use crate::level::Level;
 use crate::query;
