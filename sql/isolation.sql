@@ -20,7 +20,8 @@ COMMENT ON VIEW tenancy.protection_status IS
 
 CREATE EVENT TRIGGER tenancy_ddl_command_end ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA',
-                 'CREATE MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'CREATE VIEW', 'CREATE RULE', 'SECURITY LABEL')
+                 'CREATE MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'CREATE VIEW', 'CREATE RULE', 'SECURITY LABEL',
+                 'ALTER VIEW', 'ALTER MATERIALIZED VIEW')
     EXECUTE FUNCTION tenancy.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER tenancy_ddl_command_end IS
     'pg_tenancy: protects partitions and children of protected tables as they appear, refuses materialized views over them, and ends the exemption of a view that is replaced';

@@ -70,7 +70,11 @@ CREATE TRIGGER forget_counts AFTER UPDATE OF schema_name ON tenancy.tenants FOR 
 CREATE TRIGGER forget_counts AFTER INSERT OR DELETE ON tenancy.protected_tables FOR EACH ROW EXECUTE FUNCTION tenancy.forget_counts('table');
 
 -- By name after tenancy_ddl_command_end, which protects a new partition first.
-CREATE EVENT TRIGGER tenancy_limited_change ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER')
+CREATE EVENT TRIGGER tenancy_limited_change ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER',
+                 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER SCHEMA',
+                 'ALTER EXTENSION', 'DROP TYPE', 'DROP DOMAIN', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP OPERATOR', 'DROP COLLATION', 'DROP SCHEMA',
+                 'DROP EXTENSION', 'DROP OWNED')
     EXECUTE FUNCTION tenancy.on_limited_change();
 COMMENT ON EVENT TRIGGER tenancy_limited_change IS
     'pg_tenancy: limits new partitions and children of limited tables, and refuses changes after which the condition of a limit could not be read';
@@ -95,7 +99,7 @@ COMMENT ON VIEW tenancy.limited_tables IS
     'Which tables, partitions and tables of tenants'' schemas are limited by which resource, which rows count (condition; NULL for all), and whether all triggers are there as limit_table() made them: an owner may disable or drop them. Level monitor.';
 
 COMMENT ON FUNCTION limit_table(regclass, text, text) IS
-    'Limits the rows of a protected table, with all its partitions, or of tenancy.memberships: what a tenant''s plan allows of the resource in total bounds how many of its rows there are for which the condition (an immutable SQL expression over the row that names its functions and types with their schemas, NULL for every row) is true, in all tables of that resource together. Returns false when the table was limited so before. Waits for the table''s writers. Errors: 22023 a condition that is not immutable; 55000 a table that is not protected. Level admin. Example: SELECT limit_table(''public.orders'', ''orders'');';
+    'Limits the rows of a protected table, with all its partitions, or of tenancy.memberships: what a tenant''s plan allows of the resource in total bounds how many of its rows there are for which the condition (an immutable SQL expression over the row that names its functions and types with their schemas, NULL for every row) is true, in all tables of that resource together. Returns false when the table was limited so before. Waits for the table''s writers. Errors: 22023 a condition that is not immutable; 55000 a table that is not protected, or more than 100 resources; 0A000 a condition on members. Level admin. Example: SELECT limit_table(''public.orders'', ''orders'');';
 COMMENT ON FUNCTION unlimit_table(regclass, text) IS
     'Takes a limit of limit_table() off a table; false when there was none. Errors as limit_table(). Level admin. Example: SELECT unlimit_table(''public.orders'', ''orders'');';
 COMMENT ON FUNCTION recount_limits(uuid) IS

@@ -181,7 +181,7 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     let Some((context, grants)) = principal else {
         // SAFETY: one thread.
         unsafe { (*STATE.as_ptr()).bound = false };
-        monitor::withdraw();
+        monitor::leave();
         return;
     };
     let mut text = EMPTY_TEXT;

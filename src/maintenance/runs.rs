@@ -22,6 +22,8 @@ const RESTORED: &str = "SELECT EXISTS (
     SELECT FROM pg_catalog.pg_stat_get_activity(NULL) a
     LEFT JOIN tenancy.installation i ON i.pid = a.pid AND i.backend_start = a.backend_start
     WHERE a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+      AND EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = a.usesysid AND (r.rolsuper
+            OR pg_catalog.pg_has_role(r.oid, (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'MEMBER')))
       AND (a.application_name = 'pg_restore'
            OR (i.pid IS NOT NULL AND a.application_name = 'psql' AND (a.state <> 'idle' OR a.state_change > pg_catalog.clock_timestamp() - '5 s'::pg_catalog.interval))))";
 const DUE: &str =
@@ -63,8 +65,8 @@ pub fn are_kept() -> bool {
     }
 }
 
-/// Whether someone seems to restore a dump here: half of it must not be worked on, as if it were all. That is so while `pg_restore` is connected,
-/// and while the psql that made the extension is busy.
+/// Whether someone who could seems to restore a dump here: half of it must not be worked on, as if it were all. That is so while `pg_restore` is
+/// connected, and while the psql that made the extension is busy, as a superuser or as the database's owner.
 pub fn is_being_restored() -> Result<bool> {
     Ok(role::as_extension_owner(|| query::value(RESTORED, &[]))?.unwrap_or(false))
 }

@@ -23,7 +23,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 const PATIENCE_MS: u64 = 5_000;
 
 /// What holds whatever the database's owner has set for it. Nobody's lock is waited for long.
-const SETTINGS: [(&CStr, &CStr); 8] = [
+const SETTINGS: [(&CStr, &CStr); 9] = [
+    (c"role", c"none"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"lock_timeout", c"1s"),
     (c"statement_timeout", c"0"),

@@ -24,6 +24,8 @@ pub struct Slot {
 const HAS_USER: u32 = 1;
 /// The transaction is one of the tenant's own, not of the product's work on it.
 const COUNTS: u32 = 2;
+/// The tenant is not bound any more, but the transaction goes on, and could come back to it: from a savepoint, without being bound anew.
+const LEFT: u32 = 4;
 
 impl Slot {
     fn write(&self, fields: impl FnOnce(&Self)) {
@@ -42,6 +44,7 @@ impl Slot {
                 pid,
                 database: self.database.load(Ordering::Relaxed),
                 counts: flags & COUNTS != 0,
+                has_left: flags & LEFT != 0,
                 tenant: Uuid::from_bytes(self.tenant.load()),
                 user: (flags & HAS_USER != 0).then(|| Uuid::from_bytes(self.user.load())),
                 since: self.since.load(Ordering::Relaxed),
@@ -61,6 +64,7 @@ pub struct BoundBackend {
     database: u32,
     /// Whether the transaction is one of the tenant's own.
     counts: bool,
+    has_left: bool,
     pub tenant: Uuid,
     pub user: Option<Uuid>,
     /// When it was bound, in PostgreSQL's microseconds.
@@ -140,8 +144,21 @@ pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, most: usize) -> Opt
     })
 }
 
+/// Says that this backend serves its tenant no more: for good when the transaction ends, until when it keeps its room.
+pub fn leave() {
+    // SAFETY: plain looks at the state of the transaction.
+    let goes_on = unsafe { pg_sys::IsTransactionState() || pg_sys::GetCurrentTransactionNestLevel() > 1 };
+    if !goes_on {
+        withdraw();
+    } else if let Some(slot) = own_slot()
+        && slot.pid.load(Ordering::Relaxed) != 0
+    {
+        slot.write(|slot| slot.flags.store(slot.flags.load(Ordering::Relaxed) | LEFT, Ordering::Relaxed));
+    }
+}
+
 /// Says that this backend serves no tenant any more.
-pub fn withdraw() {
+fn withdraw() {
     if let Some(slot) = own_slot()
         && slot.pid.load(Ordering::Relaxed) != 0
     {
@@ -151,5 +168,5 @@ pub fn withdraw() {
 
 /// All backends that serve a tenant now.
 pub fn bound_backends() -> Vec<BoundBackend> {
-    SLOTS.elements().iter().filter_map(Slot::read).collect()
+    SLOTS.elements().iter().filter_map(Slot::read).filter(|backend| !backend.has_left).collect()
 }

@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 
 const ANY_PROTECTED: &str = "SELECT true FROM tenancy.protected_tables LIMIT 1";
 const CHANGED: &str = "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands()
-    WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type IN ('table', 'foreign table', 'materialized view')
+    WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type IN ('table', 'table column', 'foreign table', 'materialized view')
       AND command_tag <> 'SECURITY LABEL'";
 /// Children without protection of a table that has it, where one of the two was just changed.
 const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i

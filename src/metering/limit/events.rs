@@ -23,6 +23,15 @@ const CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inheri
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgrelid = i.inhrelid AND c.tgfoid = t.tgfoid
                             AND c.tgtype = t.tgtype AND c.tgargs = t.tgargs))
     ORDER BY i.inhrelid";
+/// Whether anything but a relation or a trigger was changed or dropped, which a condition may use.
+const CHANGED_OTHERS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands()
+    WHERE classid = ANY ('{pg_catalog.pg_class, pg_catalog.pg_trigger}'::pg_catalog.regclass[]))";
+/// Tables with a condition; of those in schemas of tenants, the ones in a schema where something was changed.
+const CONDITIONAL: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t
+    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND t.tgtype = 4 AND t.tgnargs > 1
+      AND (NOT EXISTS (SELECT FROM tenancy.tenants x WHERE x.schema_name = n.nspname)
+           OR n.nspname IN (SELECT d.schema_name FROM pg_catalog.pg_event_trigger_ddl_commands() d)) ORDER BY 1";
 /// Triggers of ours that were made by hand, which is by a restore, each with its arguments and its table's schema.
 const MADE: &str = "SELECT t.tgargs, c.relnamespace FROM pg_catalog.pg_event_trigger_ddl_commands() d
     JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
@@ -115,6 +124,11 @@ fn on_limited_change() -> SqlResult<()> {
             continue;
         }
         look_again(&table::hierarchy(relation)?.swap_remove(0))?;
+    }
+    if query::value::<bool>(CHANGED_OTHERS, &[])? == Some(true) {
+        for table in query::rows(CONDITIONAL, &[], |row| row.must::<pg_sys::Oid>(1))? {
+            look_again(&table::hierarchy(table)?.swap_remove(0))?;
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::condition;
 use crate::error::{Error, Result};
 use crate::label::Use;
 use crate::namespace;
+use crate::relation;
 use crate::role;
 use crate::scan::{Key, Table};
 use pgrx::{pg_guard, pg_sys};
@@ -97,6 +98,13 @@ pub unsafe fn plan(trigger: *mut pg_sys::TriggerData) -> Result<Plan> {
             _ if column != Tenant::Unknown => column,
             Some(Use::Tenant(tenant)) => Tenant::Of(tenant),
             Some(Use::Template) => Tenant::Nobody,
+            None if relation::is_protected((*(*trigger).tg_relation).rd_id) => {
+                let table = relation::name((*(*trigger).tg_relation).rd_id);
+                return Err(Error::Unprotectable(
+                    format!("the tenant column of {table} is not known, so that its rows cannot be counted"),
+                    "Its event triggers were disabled when it was renamed: call protect_table() again.".to_owned(),
+                ));
+            }
             None => Tenant::Unknown,
         };
         Ok(Plan { tenant, condition, owner })

@@ -6,7 +6,19 @@ use crate::version;
 use pgrx::{pg_guard, pg_sys};
 
 static PREVIOUS_FINISH: BackendStatic<pg_sys::ExecutorFinish_hook_type> = BackendStatic::new(None);
-static CURRENT: BackendStatic<Option<(pg_sys::LocalTransactionId, Statement)>> = BackendStatic::new(None);
+/// Statements whose triggers run, each by a trigger of the one before; those beyond have no place.
+static RUNNING: BackendStatic<[Option<Running>; MAX_RUNNING]> = BackendStatic::new([None; MAX_RUNNING]);
+static DEPTH: BackendStatic<usize> = BackendStatic::new(0);
+
+const MAX_RUNNING: usize = 32;
+
+/// A statement, and in which transaction and how many savepoints its triggers run.
+#[derive(Clone, Copy)]
+struct Running {
+    transaction: pg_sys::LocalTransactionId,
+    level: i32,
+    statement: Statement,
+}
 
 /// What there is to know of the statement.
 #[derive(Clone, Copy)]
@@ -28,12 +40,17 @@ pub fn init() {
     }
 }
 
+/// The innermost statement of this transaction, if it has a place.
+fn innermost() -> Option<Running> {
+    let place = DEPTH.get().checked_sub(1)?;
+    // SAFETY: one thread; the entry is copied.
+    let running = unsafe { (*RUNNING.as_ptr()).get(place).copied().flatten() };
+    running.filter(|running| running.transaction == version::local_transaction_id())
+}
+
 /// The statement whose AFTER triggers run now.
 pub fn current() -> Statement {
-    match CURRENT.get() {
-        Some((transaction, statement)) if transaction == version::local_transaction_id() => statement,
-        _ => UNKNOWN,
-    }
+    innermost().map_or(UNKNOWN, |running| running.statement)
 }
 
 /// Runs a statement's AFTER triggers. The frame has no destructor and no boundary, so an ERROR of a user's trigger passes with every field.
@@ -41,16 +58,21 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     unsafe extern "C-unwind" {
         fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
     }
-    let before = CURRENT.get();
-    // SAFETY: the executor passes a query that it has run; the argument is handed on.
+    // What a transaction that failed has left counts no more.
+    let before = if DEPTH.get() <= MAX_RUNNING && innermost().is_none() { 0 } else { DEPTH.get() };
+    // SAFETY: the executor passes a query that it has run; the argument is handed on. One thread.
     unsafe {
-        CURRENT.set(Some((version::local_transaction_id(), of(query))));
+        if let Some(place) = (*RUNNING.as_ptr()).get_mut(before) {
+            let level = pg_sys::GetCurrentTransactionNestLevel();
+            *place = Some(Running { transaction: version::local_transaction_id(), level, statement: of(query) });
+        }
+        DEPTH.set(before + 1);
         match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => standard_ExecutorFinish(query),
         }
     }
-    CURRENT.set(before);
+    DEPTH.set(before);
 }
 
 /// # Safety
@@ -71,7 +93,7 @@ unsafe fn of(query: *mut pg_sys::QueryDesc) -> Statement {
     }
 }
 
-/// A statement that failed inside a savepoint has left its mark.
+/// Statements that failed inside a savepoint have left their marks; the one whose trigger began it goes on.
 #[pg_guard]
 unsafe extern "C-unwind" fn forget(
     event: pg_sys::SubXactEvent::Type,
@@ -79,7 +101,13 @@ unsafe extern "C-unwind" fn forget(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut std::ffi::c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        CURRENT.set(None);
+    if event != pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        return;
+    }
+    // SAFETY: a plain read.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    DEPTH.set(DEPTH.get().min(MAX_RUNNING));
+    while innermost().is_some_and(|running| running.level >= level) {
+        DEPTH.set(DEPTH.get() - 1);
     }
 }

@@ -12,7 +12,7 @@ pub enum Period {
 }
 
 impl Period {
-    const ALL: [Self; 4] = [Self::Total, Self::Hour, Self::Day, Self::Month];
+    pub const ALL: [Self; 4] = [Self::Total, Self::Hour, Self::Day, Self::Month];
 
     pub const fn name(self) -> &'static str {
         match self {

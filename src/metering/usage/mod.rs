@@ -24,7 +24,7 @@ pub use metric::{Aggregation, find as find_metric};
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
 
-use crate::error::Result;
+use crate::error::{Result, SqlResult};
 use crate::level::Level;
 use crate::query;
 use crate::worker::task::{Task, Work};
@@ -45,6 +45,7 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "rollup_usage"),
     (Level::Admin, "trim_usage_archive"),
     (Level::Admin, "trim_usage_keys"),
+    (Level::Admin, "maintain_usage"),
     (Level::Internal, "tenancy.stamp_usage"),
 ];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Client, "tenancy.metrics"), (Level::Monitor, "tenancy.metrics")];
@@ -83,6 +84,17 @@ fn trim_counters() -> Result<(u64, bool)> {
     Ok((query::run(TRIM_COUNTERS, &[])?, false))
 }
 
+/// Does at once all that the workers do for usage; how many events, months, keys and counters that was.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn maintain_usage() -> SqlResult<i64> {
+    let mut done = rollup::take_all()?;
+    for step in [archive::maintain, key::trim, trim_counters] {
+        done += step()?.0;
+    }
+    Ok(done.cast_signed())
+}
+
 extension_sql_file!(
     "../../../sql/metering/usage.sql",
     name = "metering_usage",
@@ -98,6 +110,7 @@ extension_sql_file!(
         tenant_usage,
         rollup_usage,
         trim_usage_archive,
-        trim_usage_keys
+        trim_usage_keys,
+        maintain_usage
     ]
 );

@@ -68,13 +68,7 @@ struct Counter {
 impl Counter {
     /// The counter of the period as all that is committed makes it. The caller holds the tenant's lock.
     fn read(tenant: Uuid, metric: &str, period: Period, bounds: Bounds) -> Result<Self> {
-        let keys = [
-            Key::uuid(TENANT, tenant.as_bytes()),
-            Key::text(METRIC, metric)?,
-            Key::text(PERIOD, period.name())?,
-            Key::timestamp(PERIOD_START, bounds.start),
-        ];
-        let known = COUNTERS.last(&keys)?;
+        let known = COUNTERS.last(&Self::keys(&tenant, metric, period, bounds)?)?;
         let moment = |at: pg_sys::TimestampTz| TimestampWithTimeZone::try_from(at).ok();
         let args = || [tenant.into(), metric.into(), moment(bounds.start).into(), moment(bounds.end).into()];
         query::as_of_now(|| {
@@ -105,6 +99,24 @@ impl Counter {
             let recorded = in_buckets.unwrap_or(recorded);
             Ok(Self { place, consumed, recorded, rollups: last, changes, in_inbox })
         })
+    }
+
+    /// Forgets the counter of a period that is not limited now, and so is not counted on.
+    fn forget(tenant: Uuid, metric: &str, period: Period, now: pg_sys::TimestampTz) -> Result<()> {
+        let bounds = time::of_tenant(tenant, period, now)?;
+        match COUNTERS.last(&Self::keys(&tenant, metric, period, bounds)?)? {
+            Some((_, place)) => store::delete(&COUNTERS, place),
+            None => Ok(()),
+        }
+    }
+
+    fn keys(tenant: &Uuid, metric: &str, period: Period, bounds: Bounds) -> Result<[Key; 4]> {
+        Ok([
+            Key::uuid(TENANT, tenant.as_bytes()),
+            Key::text(METRIC, metric)?,
+            Key::text(PERIOD, period.name())?,
+            Key::timestamp(PERIOD_START, bounds.start),
+        ])
     }
 
     fn used(&self) -> AnyNumeric {
@@ -172,6 +184,11 @@ fn consume_quota(metric: Option<&str>, quantity: default!(Option<AnyNumeric>, "1
         let remaining = read::remaining(max, Some(used));
         left = Some(left.map_or(remaining.clone(), |left| if left < remaining { left } else { remaining }));
         counters.push((period, bounds, counter));
+    }
+    for period in Period::ALL {
+        if !counters.iter().any(|(counted, ..)| *counted == period) {
+            Counter::forget(tenant, name, period, now)?;
+        }
     }
     for (period, bounds, counter) in counters {
         counter.add(tenant, name, period, bounds, &quantity)?;

@@ -132,6 +132,20 @@ pub fn sweep() -> Result<(u64, bool)> {
     take_if_at_work(true)
 }
 
+/// Rolls up all that is committed, whatever it was thought to be: how many events.
+pub fn take_all() -> Result<u64> {
+    query::refuse_old_snapshot("usage cannot be rolled up")?;
+    lock();
+    let mut events = 0;
+    loop {
+        let (taken, more) = take(true)?;
+        events += taken;
+        if !more {
+            return Ok(events);
+        }
+    }
+}
+
 /// Rolls up what is committed now: how many events.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
