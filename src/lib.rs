@@ -2,7 +2,9 @@
 //!
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
 //! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
-//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`tenant`] on all of these; [`maintenance`], the workers that do by themselves what is due; and [`authority`], which knows the functions of all. Each domain has its SQL in `sql/<name>.sql` and its tests in `tests/<name>.rs`.
+//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`metering`], what a tenant may have and what it used; [`tenant`]
+//! on all of these; [`maintenance`], the workers that do by themselves what is due; and [`authority`], which knows the functions of all.
+//! Each domain has its SQL in `sql/<name>.sql`, metering in `sql/metering/`, and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod changes;
@@ -79,7 +81,6 @@ pub extern "C-unwind" fn _PG_init() {
     access::init();
     metering::init();
     guard::init();
-    metering::limit::init();
     label::init();
     maintenance::init();
     // SAFETY: a constant C string; from here on nobody can invent settings with our prefix.

@@ -31,6 +31,10 @@ CREATE TABLE tenancy.row_counters (
 COMMENT ON TABLE tenancy.row_counters IS
     'Internal: how many live rows of a limited resource a tenant has, as far as that has been counted. Not in dumps.';
 
+CREATE FUNCTION tenancy.keep_resource() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_keep_resource';
+COMMENT ON FUNCTION tenancy.keep_resource() IS 'Internal: trigger that leaves out a row of a dump whose resource is known already, and has its rows counted anew.';
+CREATE TRIGGER keep_resource BEFORE INSERT ON tenancy.limited_resources FOR EACH ROW EXECUTE FUNCTION tenancy.keep_resource();
+ALTER TABLE tenancy.limited_resources ENABLE ALWAYS TRIGGER keep_resource;
 CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.limited_resources FOR EACH ROW EXECUTE FUNCTION tenancy.announce_change();
 CREATE TRIGGER announce_truncate AFTER TRUNCATE ON tenancy.limited_resources FOR EACH STATEMENT EXECUTE FUNCTION tenancy.announce_change();
 ALTER TABLE tenancy.limited_resources ENABLE ALWAYS TRIGGER announce_change;

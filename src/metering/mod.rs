@@ -19,10 +19,11 @@ pub mod usage;
 use crate::error::Result;
 use pgrx::Uuid;
 
-/// Registers the settings.
+/// Registers the settings, and what counts rows.
 pub fn init() {
     time::init();
     usage::init();
+    limit::init();
 }
 
 /// Removes what is kept of a tenant that is purged.

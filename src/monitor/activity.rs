@@ -2,9 +2,11 @@
 
 use super::locks::Locks;
 use super::shared::{Atomic, AtomicUuid, Region, words};
+use crate::backend::BackendStatic;
 use crate::raw::GetCurrentStatementStartTimestamp;
 use crate::version;
-use pgrx::{Uuid, pg_sys};
+use pgrx::{Uuid, pg_guard, pg_sys};
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering, fence};
 
 /// A reader takes a slot's fields when `changes` is even and the same before and after.
@@ -153,7 +155,24 @@ pub fn leave() {
     } else if let Some(slot) = own_slot()
         && slot.pid.load(Ordering::Relaxed) != 0
     {
+        if !WATCHES.get() {
+            // SAFETY: a static function of the signature that it asks for, registered once.
+            unsafe { pg_sys::RegisterXactCallback(Some(end), std::ptr::null_mut()) };
+            WATCHES.set(true);
+        }
         slot.write(|slot| slot.flags.store(slot.flags.load(Ordering::Relaxed) | LEFT, Ordering::Relaxed));
+    }
+}
+
+/// Whether this backend is told of the ends of its transactions.
+static WATCHES: BackendStatic<bool> = BackendStatic::new(false);
+
+/// Called before the settings of a transaction that ends are put back, and where none of them has to be.
+#[pg_guard]
+unsafe extern "C-unwind" fn end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        withdraw();
     }
 }
 

@@ -31,6 +31,7 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "recount_limits"),
     (Level::Admin, "verify_limits"),
     (Level::Internal, "tenancy.count_rows"),
+    (Level::Internal, "tenancy.keep_resource"),
     (Level::Internal, "tenancy.forget_counts"),
     (Level::Internal, "tenancy.on_limited_change"),
     (Level::Internal, "tenancy.on_limited_drop"),

@@ -5,9 +5,10 @@
 use crate::changes;
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
+use crate::raw::fallible_function;
 use crate::scan::{Key, Table};
 use crate::store;
-use pgrx::{IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -74,7 +75,7 @@ pub fn renew_as(resource: &str, is_counted: bool) -> Result<()> {
 }
 
 fn put(resource: &str, is_counted: Option<bool>) -> Result<()> {
-    Subject::step(&format!("limit {resource}")).lock(Mode::Exclusive);
+    step(resource).lock(Mode::Exclusive);
     let found = LIMITED_RESOURCES.last(&[Key::text(RESOURCE, resource)?])?;
     if found.is_none() && LIMITED_RESOURCES.all::<MAX_RESOURCES>(&[], |_| true)?.len() >= MAX_RESOURCES {
         return Err(Error::State(format!("{MAX_RESOURCES} resources have been counted in tables already"), ""));
@@ -89,6 +90,39 @@ fn put(resource: &str, is_counted: Option<bool>) -> Result<()> {
         None => store::insert(&LIMITED_RESOURCES, values)?,
     }
     announce()
+}
+
+fallible_function! {
+    /// Takes over a resource that comes from a dump, where a trigger that counts it may have come first.
+    pg_tenancy_keep_resource, pg_finfo_pg_tenancy_keep_resource, keep
+}
+
+/// # Safety
+/// `fcinfo` is the record of the running call.
+unsafe fn keep(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum> {
+    // SAFETY: a trigger is called with a TriggerData; one before an INSERT gives the row that is to be inserted. No row instead of it leaves it
+    // out.
+    unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Err(Error::Unsupported("tenancy.keep_resource() is a trigger".to_owned()));
+        }
+        let trigger = context.cast::<pg_sys::TriggerData>();
+        let row = (*trigger).tg_trigtuple;
+        let mut is_null = false;
+        let resource = pg_sys::heap_getattr(row, RESOURCE.into(), (*(*trigger).tg_relation).rd_att, &mut is_null);
+        let resource = String::from_datum(resource, is_null).unwrap_or_default();
+        step(&resource).lock(Mode::Exclusive);
+        if LIMITED_RESOURCES.last(&[Key::text(RESOURCE, &resource)?])?.is_none() {
+            return Ok(pg_sys::Datum::from(row));
+        }
+        renew(&resource)?;
+    }
+    Ok(pg_sys::Datum::null())
+}
+
+fn step(resource: &str) -> Subject {
+    Subject::step(&format!("limit {resource}"))
 }
 
 /// Every backend hears of it when this transaction commits, our own now.
