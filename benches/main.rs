@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 14] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
@@ -31,6 +31,8 @@ const GROUPS: [Group; 12] = [
     ("fleet", figures::fleet::measure),
     ("rates", figures::rates::measure),
     ("usage", figures::usage::measure),
+    ("months", figures::months::measure),
+    ("limits", figures::limits::measure),
 ];
 
 fn main() -> ExitCode {

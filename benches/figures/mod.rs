@@ -5,6 +5,8 @@ pub mod create;
 pub mod fleet;
 pub mod insert;
 pub mod keys;
+pub mod limits;
+pub mod months;
 pub mod principal;
 pub mod rates;
 pub mod rows;

@@ -75,10 +75,7 @@ CREATE TRIGGER forget_counts AFTER INSERT OR DELETE ON tenancy.protected_tables 
 
 -- By name after tenancy_ddl_command_end, which protects a new partition first.
 CREATE EVENT TRIGGER tenancy_limited_change ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER',
-                 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER SCHEMA',
-                 'ALTER EXTENSION', 'DROP TYPE', 'DROP DOMAIN', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP OPERATOR', 'DROP COLLATION', 'DROP SCHEMA',
-                 'DROP EXTENSION', 'DROP OWNED')
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER')
     EXECUTE FUNCTION tenancy.on_limited_change();
 COMMENT ON EVENT TRIGGER tenancy_limited_change IS
     'pg_tenancy: limits new partitions and children of limited tables, and refuses changes after which the condition of a limit could not be read';

@@ -64,7 +64,8 @@ const PARENT: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FR
     JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE i.inhrelid = $1 AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)";
 const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '' OR a.attidentity <> '',
-        pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, a.attnum < 0, a.attrelid::pg_catalog.regclass::text
+        pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, a.attnum < 0, a.attrelid::pg_catalog.regclass::text,
+        EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic)
     FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = $1 AND a.attname = $2::name AND NOT a.attisdropped";
 const HAS_INDEX: &str = "SELECT true FROM pg_catalog.pg_index i
@@ -134,6 +135,7 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
         length: i32,
         system: bool,
         table: String,
+        is_loose: bool,
     }
     let found = query::first(COLUMN, &[table.into(), name.into()], |row| {
         Ok(Found {
@@ -145,6 +147,7 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
             length: row.must(6)?,
             system: row.must(7)?,
             table: row.must(8)?,
+            is_loose: row.must(9)?,
         })
     })?;
     let Some(found) = found else { return Ok(None) };
@@ -153,6 +156,12 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
         return Err(Error::invalid(
             format!("{name} is a {} column", if found.system { "system" } else { "generated" }),
             "A tenant column is an ordinary column.",
+        ));
+    }
+    if found.is_loose {
+        return Err(Error::invalid(
+            format!("{name} has a collation by which different texts are equal"),
+            "A tenant column of type text compares bytewise: give it COLLATE \"C\".",
         ));
     }
     let tenant_type = match found.type_oid {

@@ -58,6 +58,22 @@ pub fn canonical(table: pg_sys::Oid, owner: pg_sys::Oid, text: &str) -> Result<S
     })
 }
 
+/// Has PostgreSQL know what the condition of a trigger uses, so that it refuses to drop that. The caller has locked the table.
+pub fn depend(table: pg_sys::Oid, owner: pg_sys::Oid, trigger: pg_sys::Oid, text: &str) -> Result<()> {
+    // SAFETY: the caller's lock.
+    let relation = unsafe { PgRelation::open(table) };
+    let path = search_path(relation.namespace_oid());
+    let node = role::as_owner(owner, || {
+        // SAFETY: the relation is open and locked.
+        role::with_settings([("search_path", path.as_str())], || unsafe { parse(relation.as_ptr(), text) })
+    })?;
+    let depender = pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };
+    let normal = pg_sys::DependencyType::DEPENDENCY_NORMAL;
+    // SAFETY: an expression over the one relation that is named.
+    unsafe { pg_sys::recordDependencyOnSingleRelExpr(&depender, node, table, normal, normal, false) };
+    Ok(())
+}
+
 /// Fails unless the condition looks at columns of its row alone and always answers the same.
 fn check(table: pg_sys::Oid, node: *mut pg_sys::Node) -> Result<()> {
     let mut columns = Vec::new();

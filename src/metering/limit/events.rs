@@ -23,20 +23,22 @@ const CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inheri
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger c WHERE c.tgrelid = i.inhrelid AND c.tgfoid = t.tgfoid
                             AND c.tgtype = t.tgtype AND c.tgargs = t.tgargs))
     ORDER BY i.inhrelid";
-/// Whether anything but a relation or a trigger was changed or dropped, which a condition may use.
-const CHANGED_OTHERS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands()
-    WHERE classid = ANY ('{pg_catalog.pg_class, pg_catalog.pg_trigger}'::pg_catalog.regclass[]))";
-/// Tables with a condition; of those in schemas of tenants, the ones in a schema where something was changed.
-const CONDITIONAL: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t
-    JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND t.tgtype = 4 AND t.tgnargs > 1
-      AND (NOT EXISTS (SELECT FROM tenancy.tenants x WHERE x.schema_name = n.nspname)
-           OR n.nspname IN (SELECT d.schema_name FROM pg_catalog.pg_event_trigger_ddl_commands() d)) ORDER BY 1";
 /// Triggers of ours that were made by hand, which is by a restore, each with its arguments and its table's schema.
 const MADE: &str = "SELECT t.tgargs, c.relnamespace FROM pg_catalog.pg_event_trigger_ddl_commands() d
     JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     WHERE t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND t.tgtype = 4 AND t.tgnargs > 0";
+/// Tables whose triggers of ours were made by hand, which is by a restore.
+const TABLES_MADE: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_event_trigger_ddl_commands() d
+    JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
+    WHERE t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND t.tgnargs > 1";
+/// A trigger of ours that would go with what its condition uses, while its table stays.
+const TAKEN_ALONG: &str = "SELECT d.address_names[1] || '.' || d.address_names[2], d.address_names[3]
+    FROM pg_catalog.pg_event_trigger_dropped_objects() d
+    WHERE d.object_type = 'trigger' AND d.address_names[3] LIKE 'tenancy\\_limit\\_%' AND NOT d.original AND d.normal
+      AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = d.address_names[1] AND c.relname = d.address_names[2])
+    LIMIT 1";
 /// Triggers of ours that are gone, with the schema of their table and its tenant.
 const DROPPED: &str = "SELECT d.address_names[3], t.id FROM pg_catalog.pg_event_trigger_dropped_objects() d
     LEFT JOIN tenancy.tenants t ON t.schema_name = d.address_names[1]::pg_catalog.name
@@ -100,6 +102,12 @@ fn note_restored() -> Result<()> {
             resources::renew_as(&resource, true)?;
         }
     }
+    for table in query::rows(TABLES_MADE, &[], |row| row.must::<pg_sys::Oid>(1))? {
+        let member = table::hierarchy(table)?.swap_remove(0);
+        for limited in table::limits_of(table)? {
+            table::note_uses(&member, &limited)?;
+        }
+    }
     Ok(())
 }
 
@@ -125,11 +133,6 @@ fn on_limited_change() -> SqlResult<()> {
         }
         look_again(&table::hierarchy(relation)?.swap_remove(0))?;
     }
-    if query::value::<bool>(CHANGED_OTHERS, &[])? == Some(true) {
-        for table in query::rows(CONDITIONAL, &[], |row| row.must::<pg_sys::Oid>(1))? {
-            look_again(&table::hierarchy(table)?.swap_remove(0))?;
-        }
-    }
     Ok(())
 }
 
@@ -138,6 +141,16 @@ fn on_limited_change() -> SqlResult<()> {
 fn on_limited_drop() -> SqlResult<()> {
     if own_ddl::is_running() {
         return Ok(());
+    }
+    let along = query::first(TAKEN_ALONG, &[], |row| Ok((row.must::<String>(1)?, row.must::<String>(2)?)))?;
+    if let Some((table, trigger)) = along {
+        return Err(Error::Unprotectable(
+            format!(
+                "the condition by which {table} is limited uses what is dropped: trigger \"{trigger}\" would go with it"
+            ),
+            "Call unlimit_table() first, then limit_table() with another condition.".to_owned(),
+        )
+        .into());
     }
     let dropped: Vec<(String, Option<Uuid>)> = query::rows(DROPPED, &[], |row| Ok((row.must(1)?, row.get(2)?)))?;
     for (trigger, tenant) in dropped {

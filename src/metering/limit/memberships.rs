@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 const RESOURCE: i16 = 1;
 
 /// Resources that members can be counted as.
-const MAX_RESOURCES: usize = 8;
+pub const MAX_RESOURCES: usize = 8;
 
 static LIMITED_MEMBERSHIPS: Table = Table::by(c"limited_memberships", c"limited_memberships_pkey");
 

@@ -59,7 +59,10 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
         fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
     }
     // What a transaction that failed has left counts no more.
-    let before = if DEPTH.get() <= MAX_RUNNING && innermost().is_none() { 0 } else { DEPTH.get() };
+    // SAFETY: one thread; the entry is copied.
+    let outermost = unsafe { (*RUNNING.as_ptr())[0] };
+    let goes_on = outermost.is_some_and(|running| running.transaction == version::local_transaction_id());
+    let before = if goes_on { DEPTH.get() } else { 0 };
     // SAFETY: the executor passes a query that it has run; the argument is handed on. One thread.
     unsafe {
         if let Some(place) = (*RUNNING.as_ptr()).get_mut(before) {

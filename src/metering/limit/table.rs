@@ -15,6 +15,7 @@ use crate::raw;
 use crate::sqltype::RegClass;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
+use std::ffi::CString;
 
 const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
         SELECT $1 UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN members m ON i.inhparent = m.oid
@@ -155,8 +156,23 @@ pub fn create(table: &Member, limited: &Limited) -> Result<()> {
                 &[],
             )?;
             query::statement(&format!("ALTER TABLE ONLY {table} ENABLE ALWAYS TRIGGER {name}"), &[]).map(drop)
-        })
+        })?;
+        note_uses(table, limited)
     })
+}
+
+/// Has PostgreSQL know what the condition of a limit uses.
+pub fn note_uses(table: &Member, limited: &Limited) -> Result<()> {
+    let Some(condition) = &limited.condition else { return Ok(()) };
+    for (event, ..) in EVENTS {
+        let name = CString::new(trigger_name(&limited.resource, event)).unwrap_or_default();
+        // SAFETY: a look-up by a C string.
+        let trigger = unsafe { pg_sys::get_trigger_oid(table.oid, name.as_ptr(), true) };
+        if trigger != pg_sys::InvalidOid {
+            condition::depend(table.oid, table.owner, trigger, condition)?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work`, which is the product's own, on a table that may be in a schema of a template or a tenant.
@@ -338,6 +354,12 @@ fn limit_members(asked: &Asked, condition: Option<&str>) -> Result<bool> {
         return Err(Error::Unsupported("members are counted without a condition".to_owned()));
     }
     lock(asked.table);
+    if memberships::resources()?.len() >= memberships::MAX_RESOURCES {
+        return Err(Error::State(
+            format!("members are limited as {} resources already", memberships::MAX_RESOURCES),
+            "",
+        ));
+    }
     if query::run(LIMIT_MEMBERS, &[asked.resource.into()])? == 0 {
         return Ok(false);
     }

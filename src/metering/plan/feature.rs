@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 const HAS_FEATURE: &str = "SELECT $2 = ANY (features) FROM tenancy.plans WHERE plan = $1";
 
 /// Whether the plan of the bound tenant has a feature.
-#[pg_extern(stable, parallel_restricted)]
+#[pg_extern(stable)]
 fn has_feature(feature: Option<&str>) -> SqlResult<bool> {
     let feature = feature.ok_or(Error::Null("feature"))?;
     let tenant = Uuid::from_bytes(context::bound().ok_or(Error::Unbound)?.tenant);

@@ -31,12 +31,7 @@ impl Event<'_> {
     /// # Safety
     /// The datums are of their types.
     pub unsafe fn check(mut self) -> Result<Self> {
-        if metric::find(self.metric)? == Aggregation::Unique && self.resource.is_none() {
-            return Err(Error::invalid(
-                format!("metric \"{}\" counts different resources, so that an event needs a resource_id", self.metric),
-                "",
-            ));
-        }
+        self.check_metric()?;
         // SAFETY: the caller's promise.
         unsafe {
             self.quantity = quantity::check(self.quantity)?;
@@ -46,6 +41,17 @@ impl Event<'_> {
             return Err(Error::invalid("occurred_at is before the year 2000, after the year 9999 or infinite", ""));
         }
         Ok(self)
+    }
+
+    /// Fails unless there is such a metric, and the event has what it counts.
+    pub fn check_metric(&self) -> Result<()> {
+        if metric::find(self.metric)? == Aggregation::Unique && self.resource.is_none() {
+            return Err(Error::invalid(
+                format!("metric \"{}\" counts different resources, so that an event needs a resource_id", self.metric),
+                "",
+            ));
+        }
+        Ok(())
     }
 
     /// What an idempotency key stands for: the first 16 bytes of SHA-256 over everything that was given. A quantity is the same with and

@@ -36,7 +36,9 @@ pub fn insert(tenant: &[u8; 16], event: &Event, counted: bool) -> Result<()> {
             event.properties,
             Some(pg_sys::Datum::from(false)),
         ],
-    )
+    )?;
+    // The metric may have changed while create_metric() kept us waiting; from here on it does not.
+    event.check_metric()
 }
 
 /// Adds an event that has happened at this moment, or now; `counted` says that it was consumed of a quota.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::metering::plan::check_name;
 use crate::query;
+use crate::role;
 use crate::scan::{Key, Table};
 use crate::text;
 use pgrx::prelude::*;
@@ -28,6 +29,8 @@ const CREATE: &str = "INSERT INTO tenancy.metrics (metric, unit, aggregation) VA
 const ENSURE: &str = "INSERT INTO tenancy.metrics (metric) VALUES ($1) ON CONFLICT DO NOTHING";
 const HAS_EVENTS: &str = "SELECT EXISTS (SELECT FROM tenancy.usage_inbox WHERE metric = $1)
     OR EXISTS (SELECT FROM tenancy.usage_buckets WHERE metric = $1)";
+
+const LOCK_INBOX: &str = "LOCK TABLE tenancy.usage_inbox IN SHARE MODE";
 
 /// How the events of a period become one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +113,11 @@ fn create_metric(
     let aggregation = Aggregation::from_name(aggregation.ok_or(Error::Null("aggregation"))?)?;
     let found = query::returning(FIND, &[metric.into()], |row| Ok((row.must::<String>(1)?, row.must::<Jsonb>(2)?)))?;
     let changes_aggregation = found.as_ref().is_some_and(|(before, _)| before != aggregation.name());
-    if changes_aggregation && query::value(HAS_EVENTS, &[metric.into()])? == Some(true) {
+    if changes_aggregation {
+        // Whoever has recorded an event and not committed; those that come later look again.
+        role::with_settings([("lock_timeout", "2s")], || query::statement(LOCK_INBOX, &[]).map(drop))?;
+    }
+    if changes_aggregation && query::current_rows(HAS_EVENTS, &[metric.into()], |row| row.must::<bool>(1))? == [true] {
         return Err(Error::State(
             format!("metric \"{metric}\" has events, so that its aggregation cannot change"),
             "Create another metric.",
