@@ -7,7 +7,7 @@ WITH_PG = PG=$(PG) PG_CONFIG=$(PG_CONFIG)
 # What to test: make test TESTS=row::
 TESTS ?=
 
-# What to show: make demo EXAMPLE=agent_platform, workspaces, crm or capital_planning
+# What to show: make demo EXAMPLE=agent_platform, workspaces, crm, capital_planning or hybrid
 EXAMPLE ?= agent_platform
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ help: ## This list
 	@echo 'pg_tenancy: make TARGET [PG=15|16|17|18]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: package ## A running server with an example application, on this machine: EXAMPLE=agent_platform|workspaces|crm|capital_planning
+demo: package ## A running server with an example application, on this machine: EXAMPLE=agent_platform|workspaces|crm|capital_planning|hybrid
 	@$(WITH_PG) EXAMPLE=$(EXAMPLE) tools/demo.sh
 
 demo-stop: ## Stop the demo and remove it

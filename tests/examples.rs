@@ -2,6 +2,7 @@
 
 mod capital_planning;
 mod crm;
+mod hybrid;
 mod workspaces;
 
 use harness::*;
@@ -56,7 +57,7 @@ impl Drop for Examples {
 fn agent_platform_keeps_every_promise_of_its_story() {
     let database = Database::new("agent_platform");
     let told = Examples::copy().run("agent_platform", "run.sql", &database);
-    assert!(told.matches('✓').count() >= 29, "{told}");
+    assert!(told.matches('✓').count() >= 54, "{told}");
     let kept = count(&mut database.superuser(), "agent_platform.workflow_executions");
-    assert_eq!(kept, 57_000);
+    assert_eq!(kept, 57_002);
 }

@@ -1,5 +1,6 @@
 //! What a tenant may do and what it has used.
 
+mod attack;
 mod billing;
 mod limit;
 mod plans;

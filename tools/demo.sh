@@ -4,8 +4,8 @@
 #   tools/demo.sh         builds the server anew, replacing a previous demo of the same user, and tells the story
 #   tools/demo.sh stop    stops the server and removes its directory
 #
-# EXAMPLE names the example, agent_platform, workspaces, crm or capital_planning; PG the PostgreSQL major version, for which the
-# extension must have been packaged: make demo does that first.
+# EXAMPLE names the example, agent_platform, workspaces, crm, capital_planning or hybrid; PG the PostgreSQL major version, for
+# which the extension must have been packaged: make demo does that first.
 # Local users who did not start the demo cannot enter it: its socket lies in a private directory, and TCP asks
 # for a password and refuses the superuser.
 set -euo pipefail
@@ -152,6 +152,9 @@ As platform_app, read as Acme; then the same without the bind, or try to become 
   BEGIN; SELECT set_tenant_by_slug('acme'); SELECT status, count(*) FROM workflow_executions GROUP BY status; COMMIT;
   SELECT * FROM workflows;
   BEGIN; SELECT set_tenant_by_slug('acme'); SELECT set_tenant_by_slug('globex'); ROLLBACK;
+As platform_app, reach a limit of Hooli's plan, and see what the month has used:
+  BEGIN; SELECT set_tenant_by_slug('hooli'); SELECT * FROM check_limit('agents'); SELECT * FROM monthly_usage(); COMMIT;
+  BEGIN; SELECT set_tenant_by_slug('hooli'); SELECT consume_quota('tasks', 1000000); ROLLBACK;
 As platform_operator, see who is bound now, stop a tenant, read what was refused:
   SELECT * FROM tenancy.activity;
   SELECT suspend_tenant(id, 'just trying') FROM tenancy.tenants WHERE slug = 'acme';
@@ -183,6 +186,9 @@ In the same psql, become the API server; then the same without the token, or wit
   \connect - workspaces_client
   BEGIN; SELECT * FROM authenticate_jwt(:'token'); SELECT * FROM tasks; COMMIT;
   SELECT * FROM tasks;
+As the API server still, see what the workspace has used and may use; start more tasks than its plan runs at once:
+  BEGIN; SELECT role FROM authenticate_jwt(:'token'); SELECT * FROM usage(); SELECT * FROM check_limit('concurrent_tasks'); COMMIT;
+  BEGIN; SELECT role FROM authenticate_jwt(:'token'); INSERT INTO tasks (agent_id, title, status) SELECT id, 'Many', 'running' FROM agents, generate_series(1, 21); ROLLBACK;
 As workspaces_operator, see which credentials were refused and why, and who did what:
   SELECT * FROM tenancy.failed_attempts;
   SELECT at, principal, action, target FROM tenancy.audit_log ORDER BY at DESC LIMIT 20;
@@ -227,11 +233,40 @@ show_capital_planning() {
 As planning_app, plan for the demo tenant:
   BEGIN; SELECT set_tenant_by_slug('demo-works'); SELECT * FROM cash_conversion ORDER BY month DESC, company LIMIT 5; COMMIT;
   SELECT * FROM products;
+As planning_app, bring the demo tenant more products than its tier has:
+  BEGIN; SELECT set_tenant_by_slug('demo-works'); SELECT * FROM check_limit('skus', 441);
+  INSERT INTO products (company_id, sku, name, unit_cost, unit_price) SELECT id, 'NEW-' || n, 'New', 1, 2 FROM companies, generate_series(1, 441) AS n; ROLLBACK;
 As planning_operator, register somebody, who gets a schema with the plan; see what there is:
   SELECT create_tenant('Dynamo Motors', plan => 'starter');
   SELECT name, plan, status, schema_name FROM tenancy.tenants;
 As planning_admin, give the tenant whose copy of the demo was deleted another one, with all the data:
   SELECT clone_tenant_schema(find_tenant('demo-works'), find_tenant('demo-copy'));
+TEXT
+}
+
+show_hybrid() {
+    cat <<TEXT
+  $home/psql -U hybrid_app        the log-in service: issues tokens, records usage
+  $home/psql -U hybrid_client     the API server: needs a token or a key for each transaction
+  $home/psql -U hybrid_operator   organizations, plans, subscriptions, bills
+  $home/psql -U hybrid_admin      protects and limits tables
+  $home/psql -U hybrid_owner      owns the tables
+  $home/psql -U postgres          the superuser
+
+  From a driver: postgresql://hybrid_client:$password@127.0.0.1:$port/$example
+
+As hybrid_app, take a session token for Ada in Acme; in the same psql, become the API server, look at what is used, and make a sixth agent:
+  BEGIN; SELECT set_tenant_by_slug('acme', find_user('ada@example.com'));
+  SELECT 'Bearer ' || issue_jwt(find_user('ada@example.com'), scopes => '{*}') AS header \gset
+  COMMIT;
+  \connect - hybrid_client
+  BEGIN; SELECT role FROM authenticate(:'header'); SELECT * FROM usage(); SELECT * FROM check_limit('agents'); COMMIT;
+  BEGIN; SELECT role FROM authenticate(:'header'); INSERT INTO agents (name) VALUES ('One more'); ROLLBACK;
+As hybrid_operator, let Acme have it, see what it used, and stop its writes by what the billing system says:
+  SELECT change_plan(find_tenant('acme'), 'starter');
+  SELECT * FROM tenant_usage(find_tenant('acme'));
+  SELECT set_subscription(find_tenant('acme'), 'past_due', grace => '0'); SELECT apply_subscription_grace();
+  SELECT set_subscription(find_tenant('acme'), 'active');
 TEXT
 }
 
@@ -246,7 +281,7 @@ unfinished() {
 }
 
 start_demo() {
-    declare -F "show_$example" >/dev/null || fail "there is no example $example: it is agent_platform, workspaces, crm or capital_planning"
+    declare -F "show_$example" >/dev/null || fail "there is no example $example: it is agent_platform, workspaces, crm, capital_planning or hybrid"
     check_home
     if [ -d "$home" ]; then
         stop_demo

@@ -11,7 +11,8 @@
 \ir story/2_planning.sql
 \ir story/3_across.sql
 \ir story/4_secrets.sql
-\ir story/5_clones.sql
-\ir story/6_fleet.sql
-\ir story/7_removal.sql
-\ir story/8_records.sql
+\ir story/5_tiers.sql
+\ir story/6_clones.sql
+\ir story/7_fleet.sql
+\ir story/8_removal.sql
+\ir story/9_records.sql

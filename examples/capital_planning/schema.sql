@@ -1,4 +1,4 @@
--- As its owner: the template. As an admin: its registration.
+-- As its owner: the template. As an admin: its registration, and what a tier limits of it.
 
 \connect - :owner
 SET client_min_messages = warning;
@@ -171,18 +171,11 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA planning_template TO :"app";
 REVOKE EXECUTE ON FUNCTION refresh_monthly_sales() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION refresh_monthly_sales() TO :"app";
 
--- Of all tenants, and the operators' alone.
-CREATE TABLE billing.subscriptions (
-    tenant_id              uuid PRIMARY KEY,
-    stripe_customer_id     text NOT NULL UNIQUE,
-    stripe_subscription_id text UNIQUE,
-    status                 text NOT NULL DEFAULT 'active' CHECK (status IN ('trialing', 'active', 'past_due', 'canceled')),
-    current_period_end     date
-);
-GRANT SELECT, INSERT, UPDATE, DELETE ON billing.subscriptions TO :"operator";
-
 \connect - :admin
 \set ECHO queries
 SELECT register_template('default', 'planning_template', data_tables => '{scenarios}') AS template;
 SELECT template, schema_name, data_tables, tenant_schema FROM tenancy.templates;
+-- In every tenant's schema, and those to come. The template's schema is closed to admins, so that the table is looked up in the catalog.
+SELECT limit_table(c.oid, 'skus') AS skus, limit_table('tenancy.memberships', 'users') AS users
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'planning_template' AND c.relname = 'products';
 \set ECHO none

@@ -12,8 +12,6 @@ WHERE to_regrole(quote_ident(role)) IS NULL \gexec
 REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
 CREATE SCHEMA planning_template AUTHORIZATION :"owner";
 GRANT USAGE ON SCHEMA planning_template TO :"app", :"admin";
-CREATE SCHEMA billing AUTHORIZATION :"owner";
-GRANT USAGE ON SCHEMA billing TO :"operator";
 
 \set ECHO queries
 CREATE EXTENSION IF NOT EXISTS pg_tenancy;

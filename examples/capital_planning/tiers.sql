@@ -6,7 +6,9 @@
 \echo '== 3. Tiers, each with a schema per tenant'
 \echo
 \set ECHO queries
-SELECT create_plan('starter',      isolation => 'schema', settings => '{"users": 5,    "skus": 100,  "storage_gb": 1}') AS plan UNION ALL
-SELECT create_plan('professional', isolation => 'schema', settings => '{"users": 20,   "skus": 500,  "storage_gb": 10}') UNION ALL
-SELECT create_plan('enterprise',   isolation => 'schema', settings => '{"users": null, "skus": null, "storage_gb": 100}');
+SELECT load_plans('capital_planning') AS plans;
+SELECT p.plan, p.isolation, max(l.max_value) FILTER (WHERE resource = 'users') AS users, max(l.max_value) FILTER (WHERE resource = 'skus') AS skus,
+       max(l.max_value) FILTER (WHERE resource = 'storage_gb') AS storage_gb
+FROM tenancy.plans AS p JOIN tenancy.plan_limits AS l ON l.plan = p.plan GROUP BY p.plan, p.isolation ORDER BY users, p.plan;
 \set ECHO none
+\echo 'No value is unlimited.'

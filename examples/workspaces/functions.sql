@@ -55,9 +55,52 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT revoke_api_key(key_id)
 $$;
 
+-- Called at the beginning of each request: within the plan's calls per hour, and counted.
+CREATE FUNCTION workspaces.admit() RETURNS boolean LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT enforce_rate_limit('api_calls') AND record_usage('api_calls')
+$$;
+
+-- When a task runs is the database's to say. It begins while a minute of the month's quota is left.
+CREATE FUNCTION workspaces.time_task() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NEW.status = 'running' AND (TG_OP = 'INSERT' OR OLD.status <> 'running') THEN
+        PERFORM enforce_limit('agent_minutes');
+        NEW.started_at := now();
+        NEW.ended_at := NULL;
+    ELSIF TG_OP = 'UPDATE' AND OLD.status = 'running' AND NEW.status <> 'running' THEN
+        NEW.ended_at := now();
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+-- And when it ends, its minutes are recorded, once for each run, whoever ends it.
+CREATE FUNCTION workspaces.charge_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM record_duration('agent_minutes', NEW.started_at, NEW.ended_at, format('task %s of %s', NEW.id, extract(epoch FROM NEW.started_at)), NEW.agent_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER time_task BEFORE INSERT OR UPDATE OF status ON workspaces.tasks FOR EACH ROW EXECUTE FUNCTION workspaces.time_task();
+CREATE TRIGGER charge_task AFTER UPDATE OF status ON workspaces.tasks FOR EACH ROW
+    WHEN (OLD.status = 'running' AND NEW.status <> 'running') EXECUTE FUNCTION workspaces.charge_task();
+
+-- For work whose length is known before: all of its minutes or an error, however many ask at once.
+CREATE FUNCTION workspaces.take_minutes(minutes integer) RETURNS numeric LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT require_role('member');
+    SELECT consume_quota('agent_minutes', minutes)
+$$;
+
+-- What the caller's workspace has used this month.
+CREATE FUNCTION workspaces.usage() RETURNS TABLE (metric text, quantity numeric, events bigint, max_value numeric, remaining numeric)
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT * FROM monthly_usage() WHERE require_role('viewer')
+$$;
+
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA workspaces FROM PUBLIC;
 SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'app'),
-       CASE WHEN prosecdef THEN format('GRANT EXECUTE ON FUNCTION %s TO %I', oid::regprocedure, :'client') END
+       CASE WHEN prosecdef AND prorettype <> 'trigger'::regtype THEN format('GRANT EXECUTE ON FUNCTION %s TO %I', oid::regprocedure, :'client') END
 FROM pg_proc WHERE pronamespace = 'workspaces'::regnamespace \gexec
 
 \connect - :admin

@@ -1,4 +1,4 @@
--- The application without its story: roles, tables, functions and the key that signs tokens.
+-- The application without its story: roles, tables, functions, the key that signs tokens, plans.
 
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
@@ -14,3 +14,4 @@ SET client_min_messages = warning;
 \ir setup.sql
 \ir schema.sql
 \ir functions.sql
+\ir plans.sql

@@ -4,7 +4,9 @@
 \set call 'SELECT role, scopes FROM ' :by '($1);  -- ' :whose
 \echo 'BEGIN;'
 \echo :call
+\echo 'SELECT admit();'
 BEGIN;
 SELECT role, scopes FROM :by(:'credential');
+SELECT admit() \g /dev/null
 \unset by
 \set ECHO queries

@@ -16,4 +16,7 @@
 \ir story/7_api_keys.sql
 \ir story/8_secrets.sql
 \ir story/9_leaving.sql
-\ir story/10_records.sql
+\ir story/10_limits.sql
+\ir story/11_usage.sql
+\ir story/12_rates.sql
+\ir story/13_records.sql

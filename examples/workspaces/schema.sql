@@ -1,4 +1,5 @@
--- As the tables' owner: the application's tables, and what role and scope a caller needs. As an admin: their protection.
+-- As the tables' owner: the application's tables, and what role and scope a caller needs. As an admin: their protection, and
+-- which rows a plan limits.
 -- Keys and references carry the workspace, so that none reaches across. Each primary key is also the index by workspace alone.
 
 \connect - :owner
@@ -77,4 +78,7 @@ SELECT protect_table('agents', 'workspace_id') AS agents,
        protect_table('tasks', 'workspace_id') AS tasks,
        protect_table('messages', 'workspace_id') AS messages;
 SELECT table_name, tenant_column FROM tenancy.protected_tables ORDER BY 1;
+SELECT limit_table('tasks', 'concurrent_tasks', 'status = ''running''') AS concurrent_tasks,
+       limit_table('tenancy.memberships', 'members') AS members;
+SELECT table_name, resource, condition FROM tenancy.limited_tables ORDER BY 2;
 \set ECHO none

@@ -76,7 +76,7 @@ impl Application {
 fn capital_planning_keeps_every_promise_of_its_story() {
     let database = Database::new("capital_planning");
     let told = Examples::copy().run("capital_planning", "run.sql", &database);
-    assert!(told.matches('✓').count() >= 33, "{told}");
+    assert!(told.matches('✓').count() >= 38, "{told}");
 }
 
 #[test]
@@ -248,18 +248,31 @@ fn every_operation_on_a_tenant_is_audited() {
 fn tiers_are_plans_with_a_schema_for_each_tenant() {
     let application = Application::new();
     let mut operator = application.database.connect("operator");
-    let plans = "SELECT plan || ' ' || isolation || ' ' || settings FROM tenancy.plans WHERE plan IN ('starter', 'professional', 'enterprise') ORDER BY 1";
-    let plans: Vec<String> = rows(&mut operator, plans, &[]).iter().map(|row| row.get(0)).collect();
+    let tiers = "SELECT p.plan || ' ' || p.isolation || ' ' || string_agg(l.resource || ' ' || coalesce(l.max_value::text, '-'), ' ' ORDER BY l.resource)
+        FROM tenancy.plans AS p JOIN tenancy.plan_limits AS l ON l.plan = p.plan GROUP BY p.plan, p.isolation ORDER BY p.plan";
+    let tiers: Vec<String> = rows(&mut operator, tiers, &[]).iter().map(|row| row.get(0)).collect();
     assert_eq!(
-        plans,
+        tiers,
         [
-            "enterprise schema {\"skus\": null, \"users\": null, \"storage_gb\": 100}",
-            "professional schema {\"skus\": 500, \"users\": 20, \"storage_gb\": 10}",
-            "starter schema {\"skus\": 100, \"users\": 5, \"storage_gb\": 1}",
+            "enterprise schema skus - storage_gb 100 users -",
+            "professional schema skus 500 storage_gb 10 users 20",
+            "starter schema skus 100 storage_gb 1 users 5",
         ]
     );
     let tenant: Uuid = one(&mut operator, "SELECT create_tenant('Dynamo', plan => 'starter')", &[]);
-    application.request(tenant, |tx| assert_eq!(count(tx, "scenarios"), 1));
+    application.request(tenant, |tx| {
+        assert_eq!(count(tx, "scenarios"), 1);
+        let fill = "INSERT INTO companies (name) VALUES ('Dynamo');
+            INSERT INTO products (company_id, sku, name, unit_cost, unit_price) SELECT id, 'PUMP-' || n, 'Pump', 1, 2 FROM companies, generate_series(1, 100) AS n";
+        tx.batch_execute(fill).expect("as many SKUs as the tier has");
+        let mut attempt = tx.transaction().expect("a savepoint");
+        let more = "INSERT INTO products (company_id, sku, name, unit_cost, unit_price) SELECT id, 'PUMP-101', 'Pump', 1, 2 FROM companies";
+        fails(attempt.batch_execute(more), "54000");
+    });
+    // Others' SKUs do not count, and their tier is theirs.
+    application.request(application.works, |tx| {
+        assert_eq!(text(tx, "SELECT max_value || ' ' || used FROM check_limit('skus')"), "500 5");
+    });
 }
 
 #[test]

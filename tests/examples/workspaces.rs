@@ -1,5 +1,4 @@
-//! `examples/workspaces`: its story, and one test for each line of the checklist of system 2 that is about who asks. Rate limits
-//! and usage are not there yet.
+//! `examples/workspaces`: its story, and one test for each line of the checklist of system 2.
 
 use super::Examples;
 use crate::access::fixtures::{self, stored};
@@ -7,6 +6,7 @@ use harness::postgres::Error;
 use harness::*;
 use serde_json::{Value, json};
 use std::process::Command;
+use std::thread;
 
 const TABLES: [&str; 3] = ["agents", "tasks", "messages"];
 
@@ -34,7 +34,7 @@ impl Application {
         let (mut app, mut operator) = (database.connect("app"), database.connect("operator"));
         let [ada, mallory] = [fixtures::user(&mut app), fixtures::user(&mut app)];
         let [acme, globex] = [("acme", ada), ("globex", mallory)].map(|(slug, owner)| {
-            one(&mut operator, "SELECT create_tenant($1, slug => $1, owner => $2)", &[&slug, &owner])
+            one(&mut operator, "SELECT create_tenant($1, slug => $1, plan => 'pro', owner => $2)", &[&slug, &owner])
         });
         as_tenant(&mut app, globex, |tx| one::<Uuid>(tx, "SELECT add_member($1, 'viewer')", &[&ada]));
         let application = Application { database, acme, globex, ada, mallory };
@@ -116,7 +116,7 @@ fn sign(superuser: &mut Client, header: &Value, claims: &Value, secret: &str) ->
 fn workspaces_keeps_every_promise_of_its_story() {
     let database = Database::new("workspaces");
     let told = Examples::copy().run("workspaces", "run.sql", &database);
-    assert!(told.matches('✓').count() >= 37, "{told}");
+    assert!(told.matches('✓').count() >= 52, "{told}");
 }
 
 #[test]
@@ -299,6 +299,144 @@ fn checklist_a_key_serves_one_workspace() {
     let mut client = application.database.connect("client");
     fails(authenticate(&mut client.transaction().expect("begin"), &of_globex), "28000");
     application.request(&of_acme, |tx| assert_eq!(count(tx, "agents"), 1));
+}
+
+#[test]
+fn checklist_the_rate_limit_is_per_workspace() {
+    let application = Application::new();
+    let adas = application.token(application.acme, application.ada);
+    let limit = "SELECT set_tenant_rate_limit($1, 'api_calls', 3, 'hour')";
+    one::<String>(&mut application.database.connect("operator"), limit, &[&application.acme]);
+    // Whoever calls for the workspace, by token or key, and whatever becomes of the request.
+    let key = application.key(application.acme, application.ada);
+    for credential in [&adas, &key, &adas] {
+        let mut client = application.database.connect("client");
+        let mut transaction = client.transaction().expect("begin");
+        authenticate(&mut transaction, credential).expect("Ada's credential");
+        assert!(one::<bool>(&mut transaction, "SELECT admit()", &[]));
+        transaction.rollback().expect("roll back");
+    }
+    for credential in [&adas, &key] {
+        let mut client = application.database.connect("client");
+        let mut transaction = client.transaction().expect("begin");
+        authenticate(&mut transaction, credential).expect("Ada's credential");
+        fails(transaction.query("SELECT admit()", &[]), "53400");
+    }
+    application.request(&application.mallorys(), |tx| {
+        for _ in 0..10 {
+            assert!(one::<bool>(tx, "SELECT admit()", &[]));
+        }
+    });
+}
+
+#[test]
+fn checklist_usage_is_per_workspace_and_not_the_api_servers_to_write() {
+    let application = Application::new();
+    let adas = application.token(application.acme, application.ada);
+    application.request(&adas, |tx| {
+        tx.batch_execute("UPDATE tasks SET status = 'running'").expect("start the task");
+    });
+    let backdate = "UPDATE tasks SET started_at = started_at - interval '2 minutes 1 second' WHERE status = 'running'";
+    application.database.superuser().batch_execute(backdate).expect("set the clock back");
+    application.request(&adas, |tx| {
+        tx.batch_execute("UPDATE tasks SET status = 'completed', ended_at = '2000-01-01'").expect("end the task");
+        assert_eq!(text(tx, "SELECT trim_scale(quantity) FROM usage() WHERE metric = 'agent_minutes'"), "3");
+        assert_eq!(text(tx, "SELECT trim_scale(take_minutes(97))"), "99900");
+    });
+    application.request(&application.mallorys(), |tx| {
+        assert_eq!(count(tx, "usage() WHERE quantity > 0"), 0);
+        assert_eq!(text(tx, "SELECT trim_scale(used) FROM check_limit('agent_minutes')"), "0");
+    });
+    for statement in [
+        format!("SELECT * FROM tenant_usage('{}')", application.acme),
+        "SELECT record_usage('agent_minutes', 0)".to_owned(),
+        "SELECT consume_quota('agent_minutes', 0)".to_owned(),
+        "SELECT * FROM tenancy.usage_inbox".to_owned(),
+        "SELECT * FROM tenancy.usage_buckets".to_owned(),
+        "DELETE FROM tenancy.usage_inbox".to_owned(),
+        format!("SELECT set_tenant_limit('{}', 'agent_minutes', NULL, 'month')", application.globex),
+        format!("SELECT change_plan('{}', 'enterprise')", application.globex),
+    ] {
+        let mut client = application.database.connect("client");
+        let mut transaction = client.transaction().expect("begin");
+        authenticate(&mut transaction, &application.mallorys()).expect("Mallory's token");
+        fails(transaction.batch_execute(&statement), "42501");
+    }
+}
+
+#[test]
+fn a_free_workspace_runs_one_task_however_many_ask_at_once() {
+    let application = Application::new();
+    let mut operator = application.database.connect("operator");
+    let plan = "SELECT change_plan($1, 'free')";
+    one::<Uuid>(&mut operator, plan, &[&application.acme]);
+    let adas = application.token(application.acme, application.ada);
+    application.request(&adas, |tx| {
+        let fill =
+            "INSERT INTO tasks (agent_id, title) SELECT id, 'Task ' || n FROM agents, generate_series(1, 12) AS n";
+        tx.batch_execute(fill).expect("tasks to do");
+    });
+    let started: usize = thread::scope(|scope| {
+        let attempts: Vec<_> = (1..=12)
+            .map(|number| {
+                let (application, adas) = (&application, &adas);
+                scope.spawn(move || {
+                    let mut client = application.database.connect("client");
+                    let mut transaction = client.transaction().expect("begin");
+                    authenticate(&mut transaction, adas).expect("Ada's token");
+                    let start = format!("UPDATE tasks SET status = 'running' WHERE title = 'Task {number}'");
+                    match transaction.execute(&start, &[]) {
+                        Ok(started) => transaction.commit().map(|()| started as usize).expect("commit"),
+                        Err(error) => {
+                            assert_eq!(error.code().map(|code| code.code()), Some("54000"), "{error:?}");
+                            0
+                        }
+                    }
+                })
+            })
+            .collect();
+        attempts.into_iter().map(|attempt| attempt.join().expect("an attempt")).sum()
+    });
+    assert_eq!(started, 1);
+    application.request(&adas, |tx| assert_eq!(count(tx, "tasks WHERE status = 'running'"), 1));
+}
+
+#[test]
+fn the_last_place_in_a_workspace_goes_to_one_and_is_free_again_when_they_leave() {
+    let application = Application::new();
+    let (acme, ada) = (application.acme, application.ada);
+    one::<Uuid>(&mut application.database.connect("operator"), "SELECT change_plan($1, 'starter')", &[&acme]);
+    fixtures::member(&mut application.database.connect("app"), acme, "member");
+    let adas = application.token(acme, ada);
+    let mut app = application.database.connect("app");
+    let invited: Vec<(Uuid, String)> = (0..6)
+        .map(|number| {
+            let email = format!("guest{number}@example.com");
+            let user = one(&mut app, "SELECT sign_up($1, 'Guest', 'correct horse battery')", &[&email]);
+            (user, application.request(&adas, |tx| one(tx, "SELECT invite($1)", &[&email])))
+        })
+        .collect();
+    let accept = |(user, token): &(Uuid, String)| {
+        let mut app = application.database.connect("app");
+        match app.query_one("SELECT accept_invitation($1, $2)", &[token, user]) {
+            Ok(_) => Some(*user),
+            Err(error) => {
+                assert_eq!(error.code().map(|code| code.code()), Some("54000"), "{error:?}");
+                None
+            }
+        }
+    };
+    let came: Vec<Uuid> = thread::scope(|scope| {
+        let attempts: Vec<_> = invited.iter().map(|invitation| scope.spawn(move || accept(invitation))).collect();
+        attempts.into_iter().filter_map(|attempt| attempt.join().expect("an attempt")).collect()
+    });
+    let [guest] = came[..] else { panic!("{} of six got the last place", came.len()) };
+    let next = invited.iter().find(|(user, _)| *user != guest).expect("somebody who did not");
+    assert_eq!(accept(next), None);
+    application.request(&adas, |tx| one::<bool>(tx, "SELECT expel($1)", &[&guest]));
+    assert_eq!(accept(next), Some(next.0));
+    application.request(&adas, |tx| assert_eq!(count(tx, "tenancy.members"), 3));
+    assert_eq!(count(&mut application.database.connect("admin"), "verify_limits()"), 0);
 }
 
 /// Whether some file under the data directory, or the log, holds a text.

@@ -12,9 +12,10 @@ SELECT create_tenant('Demo Manufacturing', slug => 'demo-works', plan => 'profes
 \set ECHO queries
 SELECT create_tenant('Cascade Valves', slug => 'cascade', plan => 'starter', isolation => 'row') AS cascade \gset
 SELECT create_tenant_schema(:'cascade');
-INSERT INTO billing.subscriptions VALUES (:'borealis', 'cus_B0r3al1s', 'sub_1', 'active', '2026-12-31'), (:'cascade', 'cus_Ca5cad3', 'sub_2', 'trialing', '2026-12-31');
+SELECT set_subscription(:'borealis', 'active', stripe_customer_id => 'cus_B0r3al1s', stripe_subscription_id => 'sub_1'),
+       set_subscription(:'cascade', 'trialing', stripe_customer_id => 'cus_Ca5cad3', stripe_subscription_id => 'sub_2') \g /dev/null
 SELECT t.name, t.plan AS tier, s.status AS subscription, t.external_id AS organisation, t.schema_name
-FROM tenancy.tenants AS t LEFT JOIN billing.subscriptions AS s ON s.tenant_id = t.id ORDER BY t.slug;
+FROM tenancy.tenants AS t LEFT JOIN tenancy.subscriptions AS s ON s.tenant_id = t.id ORDER BY t.slug;
 \set ECHO none
 SELECT count(*) = 3 AND bool_and(isolation = 'schema' AND replace(schema_name, '_', '-') = 'tenant-' || id AND to_regnamespace(quote_ident(schema_name)) IS NOT NULL) AS holds
 FROM tenancy.tenants \gset

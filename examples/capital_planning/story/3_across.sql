@@ -39,10 +39,11 @@ INSERT INTO sales (product_id, sold_on, quantity, unit_price) SELECT id, current
 \set ON_ERROR_STOP on
 \set must_be 42501 \ir ../../shared/refused.sql
 
-\set ON_ERROR_STOP off
-SELECT * FROM billing.subscriptions;
-\set ON_ERROR_STOP on
-\set must_be 42501 \ir ../../shared/refused.sql
+SELECT stripe_customer_id, status FROM tenancy.subscriptions;   -- its own
+\set ECHO none
+SELECT bool_and(tenant_id = :'borealis') AND count(*) = 1 AS holds FROM tenancy.subscriptions \gset
+\set claim 'of what tenants pay, Borealis sees its own' \ir ../../shared/claim.sql
+\set ECHO queries
 COMMIT;
 \set ON_ERROR_ROLLBACK off
 \set ECHO none

@@ -1,7 +1,7 @@
 \connect - :app
 
 \echo
-\echo '== 4. Four people sign up, two of them get a workspace'
+\echo '== 5. Four people sign up, two of them get a workspace'
 \echo
 \echo 'An e-mail address is one account, in however many workspaces. sign_up() is the application''s: it stores a bcrypt hash'
 \echo 'of the password (the password itself is a parameter, of course; here it is left out).'
@@ -24,9 +24,8 @@ SELECT sign_up('eve@example.com', 'Eve', 'short');
 
 \connect - :operator
 \set ECHO queries
-SELECT create_plan('pro') AS plan;
 SELECT create_tenant('Acme', slug => 'acme', plan => 'pro', owner => :'ada') AS acme,
-       create_tenant('Globex', slug => 'globex', owner => :'mallory') AS globex \gset
+       create_tenant('Globex', slug => 'globex', plan => 'starter', owner => :'mallory') AS globex \gset
 SELECT t.slug AS workspace, t.plan, m.email, m.role
 FROM tenancy.members AS m JOIN tenancy.tenants AS t ON t.id = m.tenant_id ORDER BY 1;
 \set ECHO none

@@ -1,7 +1,7 @@
 \connect - :app
 
 \echo
-\echo '== 5. Logging in: password, workspaces, token'
+\echo '== 6. Logging in: password, workspaces, token'
 \echo
 \set ECHO queries
 SELECT log_in('ada@example.com', 'correct horse') AS wrong_password, log_in('nobody@example.com', 'correct horse') AS no_such_user;
@@ -28,7 +28,7 @@ SELECT convert_from(decode(rpad(translate(split_part(:'ada_token', '.', 2), '-_'
 \echo 'The API server binds each transaction by the token, and names no workspace anywhere:'
 \set credential :ada_token \set whose 'Ada, in Acme' \ir ../request.sql
 INSERT INTO agents (name, instructions) VALUES ('Scout', 'Read the news.'), ('Clerk', 'File what Scout finds.');
-INSERT INTO tasks (agent_id, title, status, started_at) SELECT id, 'Morning round', 'running', now() FROM agents WHERE name = 'Scout';
+INSERT INTO tasks (agent_id, title, status) SELECT id, 'Morning round', 'running' FROM agents WHERE name = 'Scout';
 INSERT INTO messages (task_id, author, body) SELECT id, 'person', 'What is new?' FROM tasks;
 SELECT a.name AS agent, t.title, t.status, m.body FROM agents a JOIN tasks t ON t.agent_id = a.id JOIN messages m ON m.task_id = t.id;
 SELECT slug, plan FROM tenancy.tenants;

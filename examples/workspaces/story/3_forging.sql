@@ -7,7 +7,7 @@ COMMIT;
 \connect - :client
 
 \echo
-\echo '== 6. Mallory forges tokens'
+\echo '== 7. Mallory forges tokens'
 \echo
 \echo 'Mallory has a token of Globex, and writes Acme and Ada into it. The API server does not say what was wrong with it.'
 \echo

@@ -1,7 +1,7 @@
 \connect - :app
 
 \echo
-\echo '== 7. Switching: Ada goes to Globex, then to a workspace that is not hers'
+\echo '== 8. Switching: Ada goes to Globex, then to a workspace that is not hers'
 \echo
 \echo 'The log-in service takes the token that Ada has, offers her workspaces, and hands out another token.'
 \echo

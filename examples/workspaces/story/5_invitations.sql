@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 8. Ada invites Bob and Vera'
+\echo '== 9. Ada invites Bob and Vera'
 \echo
 \set credential :ada_token \set whose 'Ada, in Acme' \ir ../request.sql
 SELECT invite('bob@example.com') AS bob_invitation, invite('vera@example.com', 'viewer') AS vera_invitation \gset

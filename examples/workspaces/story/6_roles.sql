@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 9. Roles: owner > admin > member > viewer'
+\echo '== 10. Roles: owner > admin > member > viewer'
 \echo
 \set ON_ERROR_ROLLBACK on
 \set credential :vera_token \set whose 'Vera, a viewer' \ir ../request.sql
@@ -18,7 +18,7 @@ COMMIT;
 \set ECHO none
 
 \set credential :bob_token \set whose 'Bob, a member' \ir ../request.sql
-UPDATE tasks SET status = 'completed', ended_at = now() WHERE status = 'running' RETURNING title, status;
+UPDATE tasks SET status = 'completed' WHERE status = 'running' RETURNING title, status;
 \set ON_ERROR_STOP off
 SELECT invite('mallory@example.com', 'admin');
 \set ON_ERROR_STOP on

@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 10. API keys: of one user, in one workspace, for some scopes'
+\echo '== 11. API keys: of one user, in one workspace, for some scopes'
 \echo
 \set credential :bob_token \set whose 'Bob, in Acme' \ir ../request.sql
 SELECT create_key('nightly job', '{tasks:*,agents:read}') AS key \gset bob_

@@ -1,5 +1,5 @@
 \echo
-\echo '== 11. Secrets at rest'
+\echo '== 12. Secrets at rest'
 \echo
 \echo 'What an agent logs in with elsewhere is encrypted under a key that the API server holds and passes as a parameter.'
 \echo

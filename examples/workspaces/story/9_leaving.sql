@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 12. Bob leaves Acme: his token and his keys end with the membership, at once'
+\echo '== 13. Bob leaves Acme: his token and his keys end with the membership, at once'
 \echo
 \set credential :bob_token \set whose 'Bob, in Acme' \ir ../request.sql
 SELECT create_key('for later', '{*}') AS key \gset bob_

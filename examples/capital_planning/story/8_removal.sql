@@ -1,6 +1,6 @@
 \connect - :operator
 \echo
-\echo '== 10. Cascade leaves, and comes back within 30 days'
+\echo '== 11. Cascade leaves, and comes back within 30 days'
 \echo
 \set ECHO queries
 SELECT schema_name AS cascade_schema FROM tenancy.tenants WHERE id = :'cascade' \gset

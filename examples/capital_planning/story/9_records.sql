@@ -1,6 +1,6 @@
 \connect - :operator
 \echo
-\echo '== 11. All of this is on record'
+\echo '== 12. All of this is on record'
 \echo
 \set ECHO queries
 SELECT coalesce(t.slug, '-') AS tenant, to_char(a.at, 'HH24:MI:SS') AS at, a.session_user_name AS who, a.action, a.target

@@ -1,6 +1,6 @@
 \connect - :admin
 \echo
-\echo '== 9. Migrations: staging tenants first, retried, taken back'
+\echo '== 10. Migrations: staging tenants first, retried, taken back'
 \echo
 \set ECHO queries
 SELECT add_migration('default', '2026.04-suppliers', $$

@@ -1,7 +1,7 @@
 \connect - :operator
 
 \echo
-\echo '== 13. What the operator sees of all this'
+\echo '== 17. What the operator sees of all this'
 \echo
 \set ECHO queries
 SELECT credential, prefix, reason, attempts FROM tenancy.failed_attempts ORDER BY 1, 2 NULLS FIRST, 3;

@@ -1,6 +1,6 @@
 \connect - :operator
 \echo
-\echo '== 8. A copy of the demo tenant with all its data, to try things out'
+\echo '== 9. A copy of the demo tenant with all its data, to try things out'
 \echo
 \set ECHO queries
 SELECT create_tenant('Demo, copied', slug => 'demo-copy', plan => 'professional', isolation => 'row', metadata => '{"stage": "staging"}') AS copy \gset

@@ -1,0 +1,15 @@
+-- As an operator: what the plans allow. All of them are in shared tables in this version.
+
+\connect - :operator
+
+\echo
+\echo '== 4. Plans'
+\echo
+\set ECHO queries
+SELECT load_plans('hybrid') AS plans;
+SELECT create_metric('agent_minutes', 'minutes') \g /dev/null
+SELECT resource, period, max(max_value) FILTER (WHERE plan = 'free') AS free, max(max_value) FILTER (WHERE plan = 'starter') AS starter,
+       max(max_value) FILTER (WHERE plan = 'pro') AS pro, max(max_value) FILTER (WHERE plan = 'enterprise') AS enterprise
+FROM tenancy.plan_limits GROUP BY resource, period ORDER BY resource;
+\set ECHO none
+\echo 'No value is unlimited. A month is the subscription''s, where that says so.'
