@@ -397,10 +397,14 @@ fn an_owners_tampering_is_seen_and_repaired() {
 }
 
 #[test]
-fn a_table_without_its_tenant_column_is_not_intact() {
-    let pair = Pair::with_notes("row_renamed");
+fn a_tenant_column_that_is_renamed_stays_the_tenant_column() {
+    let mut pair = Pair::with_notes("row_renamed");
     as_owner(&pair.database, "ALTER TABLE notes RENAME tenant_id TO renamed");
-    assert_eq!(intact(&pair.database, "notes"), (1, 0));
+    assert_eq!(intact(&pair.database, "notes"), (1, 1));
+    pair.isolates("notes", "renamed");
+    as_owner(&pair.database, "ALTER VIEW notes RENAME COLUMN renamed TO again");
+    assert_eq!(intact(&pair.database, "notes"), (1, 1));
+    pair.isolates("notes", "again");
 }
 
 #[test]

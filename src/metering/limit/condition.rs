@@ -28,6 +28,21 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::Node;
 }
 
+/// What the text of a condition is written and read by, whatever the session has.
+const SETTINGS: [(&str, &str); 6] = [
+    ("standard_conforming_strings", "on"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+];
+
+/// The settings that a condition is written and read by, with the `search_path` of its table.
+pub fn settings(path: &str) -> impl Iterator<Item = (&str, &str)> {
+    SETTINGS.into_iter().chain([("search_path", path)])
+}
+
 /// The `search_path` that names in a condition on a table of this schema are found by: a tenant's has the names of its template.
 pub fn search_path(namespace: pg_sys::Oid) -> String {
     match namespace::usage(namespace) {
@@ -45,7 +60,7 @@ pub fn canonical(table: pg_sys::Oid, owner: pg_sys::Oid, text: &str) -> Result<S
     let relation = unsafe { PgRelation::open(table) };
     let path = search_path(relation.namespace_oid());
     role::as_owner(owner, || {
-        role::with_settings([("search_path", path.as_str())], || {
+        role::with_settings(settings(&path), || {
             // SAFETY: the relation is open and locked.
             unsafe {
                 let node = parse(relation.as_ptr(), text)?;
@@ -65,7 +80,7 @@ pub fn depend(table: pg_sys::Oid, owner: pg_sys::Oid, trigger: pg_sys::Oid, text
     let path = search_path(relation.namespace_oid());
     let node = role::as_owner(owner, || {
         // SAFETY: the relation is open and locked.
-        role::with_settings([("search_path", path.as_str())], || unsafe { parse(relation.as_ptr(), text) })
+        role::with_settings(settings(&path), || unsafe { parse(relation.as_ptr(), text) })
     })?;
     let depender = pg_sys::ObjectAddress { classId: pg_sys::TriggerRelationId, objectId: trigger, objectSubId: 0 };
     let normal = pg_sys::DependencyType::DEPENDENCY_NORMAL;
@@ -103,6 +118,20 @@ fn check(table: pg_sys::Oid, node: *mut pg_sys::Node) -> Result<()> {
     Ok(())
 }
 
+/// Whether this is `*`, which a list of results can have and an expression cannot.
+///
+/// # Safety
+/// A node of the parser's, or null.
+unsafe fn is_star(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the caller's promise; the fields of a reference are nodes.
+    unsafe {
+        !node.is_null()
+            && (*node).type_ == pg_sys::NodeTag::T_ColumnRef
+            && first::<pg_sys::Node>((*node.cast::<pg_sys::ColumnRef>()).fields)
+                .is_some_and(|field| (*field).type_ == pg_sys::NodeTag::T_A_Star)
+    }
+}
+
 /// The expression of a condition, in the current memory context.
 ///
 /// # Safety
@@ -130,7 +159,7 @@ pub unsafe fn parse(relation: pg_sys::Relation, text: &str) -> Result<*mut pg_sy
             && [(*select).whereClause, (*select).havingClause, (*select).limitCount, (*select).limitOffset]
                 .iter()
                 .all(|node| node.is_null());
-        if !is_bare {
+        if !is_bare || is_star((*target).val) {
             return Err(malformed());
         }
         let state = pg_sys::make_parsestate(std::ptr::null_mut());

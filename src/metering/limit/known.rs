@@ -135,7 +135,7 @@ impl Known {
             let (owner, schema) = ((*(*relation).rd_rel).relowner, (*(*relation).rd_rel).relnamespace);
             let path = condition::search_path(schema);
             let node = role::as_owner(owner, || {
-                role::with_settings([("search_path", path.as_str())], || condition::parse(relation, &text))
+                role::with_settings(condition::settings(&path), || condition::parse(relation, &text))
             })?;
             known.memory = pg_sys::AllocSetContextCreateInternal(
                 pg_sys::CacheMemoryContext,

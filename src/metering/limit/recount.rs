@@ -78,7 +78,7 @@ impl Counted {
         let read = || -> Result<i64> {
             let path = condition::search_path(self.namespace);
             role::as_owner_of_all_rows(self.owner, || {
-                role::with_settings(SETTINGS.into_iter().chain([("search_path", path.as_str())]), || one(&sql, &args))
+                role::with_settings(SETTINGS.into_iter().chain(condition::settings(&path)), || one(&sql, &args))
             })
         };
         match self.column {
