@@ -59,11 +59,11 @@ ALTER TABLE tenancy.memberships ENABLE ALWAYS TRIGGER count_truncated;
 
 -- They write nothing, and may be asked on a standby; the limit may change between two calls in one statement.
 CREATE FUNCTION check_limit(resource text, amount numeric DEFAULT 1, OUT allowed boolean, OUT max_value numeric, OUT used numeric, OUT remaining numeric)
-    RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pg_tenancy_check_limit' ROWS 1;
+    RETURNS SETOF record LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_tenancy_check_limit' ROWS 1;
 COMMENT ON FUNCTION check_limit(text, numeric) IS
     'Whether the bound tenant may have or use this much more of a resource, with the limit, what is used of it and what remains (NULL and NULL for unlimited): of the periods that are limited, the one that leaves the least. What is used is the live rows of tables that are limited by the resource, or else what was recorded of the metric. One row. The answer is of now: only the triggers of limit_table() and consume_quota() decide and take at once. Errors: 42501 no tenant bound; P0002 unknown resource; 22023 NULL or a negative amount. Level client. Example: SELECT * FROM check_limit(''agents'');';
 CREATE FUNCTION enforce_limit(resource text, amount numeric DEFAULT 1) RETURNS boolean
-    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pg_tenancy_enforce_limit';
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pg_tenancy_enforce_limit';
 COMMENT ON FUNCTION enforce_limit(text, numeric) IS
     'check_limit() as an assertion: true, or 54000 where the tenant may not. Other errors as check_limit(). Level client. Example: SELECT enforce_limit(''agents'', 5);';
 
@@ -75,7 +75,8 @@ CREATE TRIGGER forget_counts AFTER INSERT OR DELETE ON tenancy.protected_tables 
 
 -- By name after tenancy_ddl_command_end, which protects a new partition first.
 CREATE EVENT TRIGGER tenancy_limited_change ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER')
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER',
+                 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER OPERATOR', 'ALTER COLLATION')
     EXECUTE FUNCTION tenancy.on_limited_change();
 COMMENT ON EVENT TRIGGER tenancy_limited_change IS
     'pg_tenancy: limits new partitions and children of limited tables, and refuses changes after which the condition of a limit could not be read';

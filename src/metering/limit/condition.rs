@@ -29,13 +29,18 @@ unsafe extern "C-unwind" {
 }
 
 /// What the text of a condition is written and read by, whatever the session has.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("standard_conforming_strings", "on"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
+    ("array_nulls", "on"),
+    ("xmloption", "content"),
+    ("transform_null_equals", "off"),
+    ("quote_all_identifiers", "off"),
+    ("lc_monetary", "C"),
 ];
 
 /// The settings that a condition is written and read by, with the `search_path` of its table.
@@ -51,13 +56,13 @@ pub fn search_path(namespace: pg_sys::Oid) -> String {
     }
 }
 
-/// The condition as PostgreSQL prints it back, which means the same whenever it is read. The caller has locked the table.
+/// The condition as PostgreSQL prints it back, which means the same whenever it is read.
 pub fn canonical(table: pg_sys::Oid, owner: pg_sys::Oid, text: &str) -> Result<String> {
     if text.trim().is_empty() || text.len() > MAX_LENGTH {
         return Err(Error::invalid("a condition is an expression of at most 8192 bytes, or NULL for every row", ""));
     }
-    // SAFETY: the caller's lock.
-    let relation = unsafe { PgRelation::open(table) };
+    // SAFETY: opens a table, or raises.
+    let relation = unsafe { PgRelation::with_lock(table, pg_sys::AccessShareLock as _) };
     let path = search_path(relation.namespace_oid());
     role::as_owner(owner, || {
         role::with_settings(settings(&path), || {
@@ -73,10 +78,10 @@ pub fn canonical(table: pg_sys::Oid, owner: pg_sys::Oid, text: &str) -> Result<S
     })
 }
 
-/// Has PostgreSQL know what the condition of a trigger uses, so that it refuses to drop that. The caller has locked the table.
+/// Has PostgreSQL know what the condition of a trigger uses, so that it refuses to drop that.
 pub fn depend(table: pg_sys::Oid, owner: pg_sys::Oid, trigger: pg_sys::Oid, text: &str) -> Result<()> {
-    // SAFETY: the caller's lock.
-    let relation = unsafe { PgRelation::open(table) };
+    // SAFETY: opens a table, or raises.
+    let relation = unsafe { PgRelation::with_lock(table, pg_sys::AccessShareLock as _) };
     let path = search_path(relation.namespace_oid());
     let node = role::as_owner(owner, || {
         // SAFETY: the relation is open and locked.

@@ -28,6 +28,12 @@ const MADE: &str = "SELECT t.tgargs, c.relnamespace FROM pg_catalog.pg_event_tri
     JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     WHERE t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure AND t.tgtype = 4 AND t.tgnargs > 0";
+/// Tables with a condition that uses what was just changed.
+const USERS: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_event_trigger_ddl_commands() d
+    JOIN pg_catalog.pg_depend p ON p.refclassid = d.classid AND p.refobjid = d.objid
+        AND p.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+    JOIN pg_catalog.pg_trigger t ON t.oid = p.objid AND t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure
+    WHERE t.tgrelid <> d.objid";
 /// Tables whose triggers of ours were made by hand, which is by a restore.
 const TABLES_MADE: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_event_trigger_ddl_commands() d
     JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
@@ -132,6 +138,9 @@ fn on_limited_change() -> SqlResult<()> {
             continue;
         }
         look_again(&table::hierarchy(relation)?.swap_remove(0))?;
+    }
+    for table in query::rows(USERS, &[], |row| row.must::<pg_sys::Oid>(1))? {
+        look_again(&table::hierarchy(table)?.swap_remove(0))?;
     }
     Ok(())
 }
