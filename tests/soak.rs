@@ -12,6 +12,8 @@ mod fixtures;
 mod fleet;
 #[path = "access/key_fuzz.rs"]
 mod key_fuzz;
+#[path = "soak/limits.rs"]
+mod limits;
 #[path = "access/storm.rs"]
 mod people;
 #[path = "soak/rates.rs"]

@@ -5,11 +5,9 @@ use harness::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Sessions that work on one tenant's rows.
-const SESSIONS: usize = 50;
-
-#[test]
-fn fifty_sessions_fill_a_table_to_exactly_its_limit() {
+/// Fifty sessions fill a table to exactly its limit.
+pub fn fill() {
+    const SESSIONS: usize = 50;
     let shop = Shop::new("limit_fifty");
     let tenant = shop.tenant(Some(100));
     let (inserted, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -63,19 +61,18 @@ fn step(random: &mut Random, app: &mut Client, tenant: Uuid) -> Result<(), postg
     if random.below(5) == 0 { transaction.rollback() } else { transaction.commit() }
 }
 
-/// Deletes, status changes, rollbacks, upserts and changes of the limit, lifted and back, all mixed.
-#[test]
-fn whatever_sessions_mix_the_count_is_that_of_the_rows_and_the_limit_holds() {
+/// Deletes, status changes, rollbacks, upserts and changes of the limit, lifted and back, all mixed, by so many sessions of so many transactions.
+pub fn mix(sessions: usize, transactions: usize) {
     let shop = Shop::new("limit_storm");
     let tenants = [shop.tenant(Some(20)), shop.tenant(Some(20))];
-    let running = AtomicUsize::new(8);
+    let running = AtomicUsize::new(sessions);
     thread::scope(|scope| {
-        for session in 0..8 {
+        for session in 0..sessions {
             let (shop, running) = (&shop, &running);
             scope.spawn(move || {
-                let mut random = Random::new(session);
+                let mut random = Random::new(session as u64);
                 let mut app = shop.connect("app");
-                for _ in 0..150 {
+                for _ in 0..transactions {
                     let tenant = tenants[random.below(2)];
                     if let Err(error) = step(&mut random, &mut app, tenant) {
                         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
@@ -107,13 +104,12 @@ fn whatever_sessions_mix_the_count_is_that_of_the_rows_and_the_limit_holds() {
     assert_eq!(count(&mut shop.connect("admin"), "verify_limits()"), 0);
 }
 
-/// `kill -9` of the server in the middle of all that: afterwards the counters are the rows again, and the limit still holds.
-#[test]
-fn after_a_crash_the_counters_are_the_rows() {
+/// `kill -9` of the server in the middle of all that, so many times: afterwards the counters are the rows again, and the limit still holds.
+pub fn survive(kills: u64) {
     let mut cluster = Cluster::start(Options::new().durable());
     let shop = Shop::in_database(cluster.database("limit_crash"));
     let tenants = [shop.tenant(Some(15)), shop.tenant(Some(15))];
-    for round in 0..3 {
+    for round in 0..kills {
         thread::scope(|scope| {
             for session in 0..4 {
                 let shop = &shop;
@@ -147,8 +143,7 @@ fn random_tenant(session: u64) -> usize {
 }
 
 /// Transactions that count two resources in opposite orders wait for each other, and not in a circle.
-#[test]
-fn two_resources_in_opposite_orders_do_not_deadlock() {
+pub fn oppose() {
     let shop = Shop::new("limit_orders");
     shop.connect("owner")
         .batch_execute("CREATE TABLE robots (tenant_id uuid); GRANT ALL ON robots TO app")
