@@ -323,3 +323,39 @@ fn parallel_workers_take_no_place_and_have_the_plans_settings() {
         }
     });
 }
+
+#[test]
+fn the_plans_of_five_kinds_of_application_can_be_loaded_again_and_again() {
+    let database = Database::new("plan_presets");
+    let mut operator = database.connect("operator");
+    operator
+        .batch_execute("SELECT create_plan('pro', settings => '{\"seats\": 5}', features => '{sso}'), set_plan_limit('pro', 'robots', 7)")
+        .expect("a plan of one's own");
+    for _ in 0..2 {
+        for (preset, plans) in
+            [("agent_platform", 4), ("workspaces", 4), ("crm", 1), ("capital_planning", 3), ("hybrid", 4)]
+        {
+            let loaded: i32 = one(&mut operator, "SELECT load_plans($1)", &[&preset]);
+            assert_eq!(loaded, plans, "{preset}");
+        }
+    }
+    let limits = "SELECT string_agg(concat_ws(' ', plan, resource, period, coalesce(max_value::text, '-')), ', ' ORDER BY plan, resource)
+        FROM tenancy.plan_limits WHERE plan IN ('free', 'professional') AND resource <> 'concurrent_tasks'";
+    assert_eq!(
+        one::<String>(&mut operator, limits, &[]),
+        "free agent_minutes month 1000, free agents total 5, free concurrent_workflows total 2, free members total 1, free tasks month 1000, \
+         professional skus total 500, professional storage_gb total 10, professional users total 20"
+    );
+    let unlimited = "SELECT count(*) FROM tenancy.plan_limits WHERE plan = 'enterprise' AND resource IN ('agents', 'tasks', 'members') AND max_value IS NULL";
+    assert_eq!(one::<i64>(&mut operator, unlimited, &[]), 3);
+    let rate = "SELECT max_value FROM tenancy.plan_rate_limits WHERE plan = 'starter' AND resource = 'api_calls' AND period = 'hour'";
+    assert_eq!(one::<i32>(&mut operator, rate, &[]), 1000);
+    // What was there stays.
+    let own = "SELECT p.settings ->> 'seats' || array_to_string(p.features, ',') || l.max_value
+        FROM tenancy.plans p JOIN tenancy.plan_limits l USING (plan) WHERE plan = 'pro' AND resource = 'robots'";
+    assert_eq!(one::<String>(&mut operator, own, &[]), "5sso7");
+    for preset in ["NULL", "''", "'nothing'", "repeat('x', 100000)", "E'\\'; DROP TABLE tenancy.plans'"] {
+        fails(operator.query(&format!("SELECT load_plans({preset})"), &[]), "22023");
+    }
+    fails(database.connect("app").query("SELECT load_plans('crm')", &[]), "42501");
+}
