@@ -21,7 +21,7 @@ CREATE TABLE own_events (
     properties jsonb
 );
 CREATE INDEX ON own_events (at);
-CREATE INDEX ON own_events (tenant_id, metric, counted, at);
+CREATE INDEX ON own_events (tenant_id, metric, at, counted);
 CREATE TABLE own_keys (
     tenant_id uuid NOT NULL,
     key_hash bytea NOT NULL,

@@ -27,7 +27,7 @@ CREATE TABLE tenancy.usage_inbox (
     by_sql boolean NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000);
 CREATE INDEX usage_inbox_txid_idx ON tenancy.usage_inbox (txid);
-CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, metric, counted, txid);
+CREATE INDEX usage_inbox_tenant_id_idx ON tenancy.usage_inbox (tenant_id, metric, txid, counted);
 SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_inbox', '');
 CREATE FUNCTION tenancy.stamp_usage() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'pg_tenancy_stamp_usage';
 COMMENT ON FUNCTION tenancy.stamp_usage() IS 'Internal: trigger that names the running transaction in a row of the inbox that comes from a dump or by SQL.';
@@ -51,7 +51,8 @@ CREATE VIEW tenancy.usage_pending AS
     WHERE i.txid >= coalesce((SELECT p.floor FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1), 0)
     UNION ALL
     SELECT i.* FROM tenancy.usage_inbox i
-    WHERE i.txid = ANY ((SELECT p.pending FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1)::bigint[]);
+    WHERE i.txid = ANY ((SELECT p.pending FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1)::bigint[])
+      AND i.txid >= (SELECT min(x) FROM unnest((SELECT p.pending FROM tenancy.usage_progress p ORDER BY p.rollups DESC LIMIT 1)) AS x);
 COMMENT ON VIEW tenancy.usage_pending IS
     'The events of the inbox, read without those that the rollup has taken and that a long snapshot keeps from being removed. Only functions reach it.';
 

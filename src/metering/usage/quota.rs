@@ -71,7 +71,7 @@ impl Counter {
         let known = COUNTERS.last(&Self::keys(&tenant, metric, period, bounds)?)?;
         let moment = |at: pg_sys::TimestampTz| TimestampWithTimeZone::try_from(at).ok();
         let args = || [tenant.into(), metric.into(), moment(bounds.start).into(), moment(bounds.end).into()];
-        query::as_of_now(|| {
+        let read_events = || {
             let (place, consumed, recorded, rollups, changes) = match known {
                 Some((row, place)) => {
                     let row: &Row = &row;
@@ -98,7 +98,8 @@ impl Counter {
                 .ok_or_else(|| Error::Internal("an aggregate has no row".to_owned()))?;
             let recorded = in_buckets.unwrap_or(recorded);
             Ok(Self { place, consumed, recorded, rollups: last, changes, in_inbox })
-        })
+        };
+        query::as_of_now(|| read::by_index(read_events))
     }
 
     /// Forgets the counter of a period that is not limited now, and so is not counted on.
