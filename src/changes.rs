@@ -7,7 +7,10 @@ use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use crate::raw::fallible_function;
 use pgrx::{pg_guard, pg_sys};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::thread::LocalKey;
 
 /// Tables that are watched for changes of their definition, or of what someone has read of them and kept.
 const MAX_WATCHED: usize = 32;
@@ -37,6 +40,51 @@ pub fn generation() -> u64 {
         pg_sys::AcceptInvalidationMessages();
     }
     GENERATION.get()
+}
+
+/// What a backend remembers of rows that it has read, by the id of whom they are of and a name, as long as a generation lasts.
+pub struct Remembered<V> {
+    generation: u64,
+    owners: HashMap<[u8; 16], HashMap<Box<str>, V>>,
+    number: usize,
+}
+
+/// Values that are remembered before all are forgotten.
+const MAX_REMEMBERED: usize = 4096;
+
+impl<V> Default for Remembered<V> {
+    fn default() -> Self {
+        Self { generation: 0, owners: HashMap::new(), number: 0 }
+    }
+}
+
+impl<V: Clone> Remembered<V> {
+    /// The value that is remembered, or else what `read` gives, which says as well whether every change of it is announced.
+    pub fn find(
+        memory: &'static LocalKey<RefCell<Self>>,
+        owner: &[u8; 16],
+        name: &str,
+        read: impl FnOnce() -> Result<(V, bool)>,
+    ) -> Result<V> {
+        let generation = generation();
+        let known = memory.with_borrow(|memory| {
+            if memory.generation == generation { memory.owners.get(owner)?.get(name).cloned() } else { None }
+        });
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (value, is_announced) = read()?;
+        if is_announced && self::generation() == generation {
+            memory.with_borrow_mut(|memory| {
+                if memory.generation != generation || memory.number >= MAX_REMEMBERED {
+                    *memory = Self { generation, ..Self::default() };
+                }
+                memory.owners.entry(*owner).or_default().insert(name.into(), value.clone());
+                memory.number += 1;
+            });
+        }
+        Ok(value)
+    }
 }
 
 /// Called for each relation that was changed, by another session or our own; 0 stands for all.

@@ -7,7 +7,7 @@ use crate::context::registry;
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
 use crate::json::Object;
-use crate::metering::plan::{self, Period};
+use crate::metering::plan;
 use crate::metering::time::{self, Bounds};
 use crate::query;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -34,18 +34,6 @@ fn lock(tenant: Uuid) -> Result<()> {
     query::refuse_old_snapshot("a period cannot be closed")?;
     Subject::step(&format!("billing of {tenant}")).lock(Mode::Exclusive);
     Ok(())
-}
-
-/// The tenant's limit of a metric over a month, as it is now.
-fn limit(tenant: Uuid, metric: &str) -> Result<Option<AnyNumeric>> {
-    match plan::limits_of(tenant, metric) {
-        Err(Error::NoLimit { .. }) => Ok(None),
-        limits => {
-            let limits = limits?;
-            let month = limits.iter().find(|limit| limit.period == Period::Month);
-            Ok(month.and_then(plan::Limit::numeric))
-        }
-    }
 }
 
 /// Freezes the figures of a period, and what came for earlier ones.
@@ -85,7 +73,7 @@ fn add(tenant: Uuid, billed_with: TimestampWithTimeZone, line: &Adjustment) -> R
         line.aggregation.as_str().into(),
         line.quantity.clone().into(),
         line.events.into(),
-        limit(tenant, &line.metric)?.into(),
+        plan::monthly_limit(tenant, &line.metric)?.and_then(|limit| limit.numeric()).into(),
     ];
     query::run(ADD, &args).map(drop)
 }

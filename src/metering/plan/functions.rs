@@ -1,7 +1,6 @@
 //! Saying what plans and tenants are limited to.
 
-use super::{Period, check_name, registry};
-use crate::audit::{self, Entry};
+use super::{Owner, Period, check_name};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::metering::usage;
@@ -9,7 +8,6 @@ use crate::query;
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, Uuid};
 
-const TENANT: &str = "SELECT slug FROM tenancy.tenants WHERE id = $1 FOR KEY SHARE";
 const PLAN_BEFORE: &str =
     "SELECT pg_catalog.to_jsonb(l) FROM tenancy.plan_limits l WHERE plan = $1 AND resource = $2 AND period = $3";
 const SET_FOR_PLAN: &str = "INSERT INTO tenancy.plan_limits (plan, resource, period, max_value) VALUES ($1, $2, $3, $4)
@@ -54,8 +52,26 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn slug_of(tenant: Uuid) -> Result<String> {
-    query::returning(TENANT, &[tenant.into()], |row| row.must(1))?.ok_or_else(|| Error::unknown_tenant(tenant))
+/// The statements that limit a resource for an owner of one kind.
+struct Statements {
+    before: &'static str,
+    set: &'static str,
+    action: &'static str,
+}
+
+const OF_PLAN: Statements = Statements { before: PLAN_BEFORE, set: SET_FOR_PLAN, action: "plan.set_limit" };
+const OF_TENANT: Statements = Statements { before: TENANT_BEFORE, set: SET_FOR_TENANT, action: "tenant.set_limit" };
+
+impl Asked<'_> {
+    fn set(&self, owner: &Owner, statements: &Statements) -> Result<()> {
+        self.ensure_metric()?;
+        let period = self.period.name();
+        let before: Option<Jsonb> =
+            query::value(statements.before, &[owner.argument(), self.resource.into(), period.into()])?;
+        let args = [owner.argument(), self.resource.into(), period.into(), self.max_value.clone().into()];
+        query::run(statements.set, &args)?;
+        owner.record(statements.action, self.resource, before, Some(self.finish()))
+    }
 }
 
 /// Limits a resource for the tenants of a plan.
@@ -69,19 +85,7 @@ pub fn set_plan_limit(
 ) -> SqlResult<String> {
     let plan = plan.ok_or(Error::Null("plan"))?;
     let asked = Asked::new(resource, max_value, period)?;
-    registry::isolation_of(plan)?;
-    let args = [plan.into(), asked.resource.into(), asked.period.name().into()];
-    let before: Option<Jsonb> = query::value(PLAN_BEFORE, &args)?;
-    let [plan_arg, resource_arg, period_arg] = args;
-    asked.ensure_metric()?;
-    query::run(SET_FOR_PLAN, &[plan_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
-    audit::record(&Entry {
-        action: "plan.set_limit",
-        target: Some(&format!("{plan}/{}", asked.resource)),
-        before,
-        after: Some(asked.finish()),
-        ..Entry::default()
-    })?;
+    asked.set(&Owner::plan(Some(plan))?, &OF_PLAN)?;
     Ok(plan.to_owned())
 }
 
@@ -89,21 +93,7 @@ pub fn set_plan_limit(
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn unset_plan_limit(plan: Option<&str>, resource: Option<&str>) -> SqlResult<bool> {
-    let plan = plan.ok_or(Error::Null("plan"))?;
-    let resource = resource.ok_or(Error::Null("resource"))?;
-    registry::isolation_of(plan)?;
-    let before: Option<Jsonb> =
-        query::returning(UNSET_FOR_PLAN, &[plan.into(), resource.into()], |row| row.get(1))?.flatten();
-    if before.is_none() {
-        return Ok(false);
-    }
-    audit::record(&Entry {
-        action: "plan.unset_limit",
-        target: Some(&format!("{plan}/{resource}")),
-        before,
-        ..Entry::default()
-    })?;
-    Ok(true)
+    Ok(Owner::plan(plan)?.take_back(UNSET_FOR_PLAN, "plan.unset_limit", resource)?)
 }
 
 /// Limits a resource for one tenant, whatever its plan says.
@@ -117,19 +107,7 @@ fn set_tenant_limit(
 ) -> SqlResult<String> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
     let asked = Asked::new(resource, max_value, period)?;
-    slug_of(tenant)?;
-    let args = [tenant.into(), asked.resource.into(), asked.period.name().into()];
-    let before: Option<Jsonb> = query::value(TENANT_BEFORE, &args)?;
-    let [tenant_arg, resource_arg, period_arg] = args;
-    asked.ensure_metric()?;
-    query::run(SET_FOR_TENANT, &[tenant_arg, resource_arg, period_arg, asked.max_value.clone().into()])?;
-    audit::record(&Entry {
-        action: "tenant.set_limit",
-        tenant: Some(tenant),
-        target: Some(asked.resource),
-        before,
-        after: Some(asked.finish()),
-    })?;
+    asked.set(&Owner::tenant(Some(tenant))?, &OF_TENANT)?;
     Ok(asked.resource.to_owned())
 }
 
@@ -137,20 +115,5 @@ fn set_tenant_limit(
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn unset_tenant_limit(tenant: Option<Uuid>, resource: Option<&str>) -> SqlResult<bool> {
-    let tenant = tenant.ok_or(Error::Null("tenant"))?;
-    let resource = resource.ok_or(Error::Null("resource"))?;
-    slug_of(tenant)?;
-    let before: Option<Jsonb> =
-        query::returning(UNSET_FOR_TENANT, &[tenant.into(), resource.into()], |row| row.get(1))?.flatten();
-    if before.is_none() {
-        return Ok(false);
-    }
-    audit::record(&Entry {
-        action: "tenant.unset_limit",
-        tenant: Some(tenant),
-        target: Some(resource),
-        before,
-        after: None,
-    })?;
-    Ok(true)
+    Ok(Owner::tenant(tenant)?.take_back(UNSET_FOR_TENANT, "tenant.unset_limit", resource)?)
 }

@@ -1,13 +1,12 @@
 //! The limits that hold for a tenant, remembered by each backend until one of the tables says that it has changed.
 
 use super::Period;
-use crate::changes;
+use crate::changes::Remembered;
 use crate::context::registry;
 use crate::error::{Error, Result};
 use crate::scan::{Key, Row, Table};
 use pgrx::{AnyNumeric, Uuid};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Column numbers of `tenancy.plan_limits` and `tenancy.tenant_limits`, which are alike but for the first; sql/metering/plan.sql keeps them.
@@ -18,8 +17,6 @@ const MAX_VALUE: i16 = 4;
 
 /// Periods that one resource can be limited over.
 const MAX_PERIODS: usize = 4;
-/// Pairs of tenant and resource that a backend remembers before it forgets them all.
-const REMEMBERED: usize = 4096;
 
 static PLAN_LIMITS: Table = Table::by(c"plan_limits", c"plan_limits_pkey");
 static TENANT_LIMITS: Table = Table::by(c"tenant_limits", c"tenant_limits_pkey");
@@ -51,41 +48,25 @@ impl Limit {
     }
 }
 
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    limits: HashMap<([u8; 16], String), Rc<[Limit]>>,
-}
-
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static KNOWN: RefCell<Remembered<Rc<[Limit]>>> = RefCell::default();
 }
 
 /// The limits of a resource that hold for a tenant, by period: its own before those of its plan. As of the latest commit and the caller's own
 /// changes. An error where neither names the resource.
 pub fn limits_of(tenant: Uuid, resource: &str) -> Result<Rc<[Limit]>> {
-    let generation = changes::generation();
-    let key = (*tenant.as_bytes(), resource.to_owned());
-    let known =
-        KNOWN.with_borrow(|known| if known.generation == generation { known.limits.get(&key).cloned() } else { None });
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let (limits, announced) = read(tenant, resource)?;
-    let limits: Rc<[Limit]> = limits.into();
-    if announced && changes::generation() == generation {
-        KNOWN.with_borrow_mut(|known| {
-            if known.generation != generation || known.limits.len() >= REMEMBERED {
-                known.limits.clear();
-                known.generation = generation;
-            }
-            known.limits.insert(key, Rc::clone(&limits));
-        });
-    }
-    Ok(limits)
+    Remembered::find(&KNOWN, tenant.as_bytes(), resource, || read(tenant, resource))
 }
 
-fn read(tenant: Uuid, resource: &str) -> Result<(Vec<Limit>, bool)> {
+/// The limit of a metric over a month; None where there is none.
+pub fn monthly_limit(tenant: Uuid, metric: &str) -> Result<Option<Limit>> {
+    match limits_of(tenant, metric) {
+        Err(Error::NoLimit { .. }) => Ok(None),
+        limits => Ok(limits?.iter().find(|limit| limit.period == Period::Month).cloned()),
+    }
+}
+
+fn read(tenant: Uuid, resource: &str) -> Result<(Rc<[Limit]>, bool)> {
     let (plan, plan_announced) = registry::plan_of(tenant)?;
     let plan = plan.ok_or_else(|| Error::unknown_tenant(tenant))?;
     let of =
@@ -103,5 +84,5 @@ fn read(tenant: Uuid, resource: &str) -> Result<(Vec<Limit>, bool)> {
         return Err(Error::NoLimit { resource: resource.to_owned(), plan });
     }
     limits.sort_by_key(|limit| limit.period);
-    Ok((limits, plan_announced && own_announced && general_announced))
+    Ok((limits.into(), plan_announced && own_announced && general_announced))
 }

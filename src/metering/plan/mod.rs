@@ -3,11 +3,13 @@
 mod feature;
 mod functions;
 mod known;
+mod owner;
 mod period;
 mod registry;
 
 pub use functions::set_plan_limit;
-pub use known::{Limit, limits_of};
+pub use known::{Limit, limits_of, monthly_limit};
+pub use owner::Owner;
 pub use period::Period;
 pub use registry::{check_isolation, create_plan, isolation_of};
 

@@ -1,16 +1,14 @@
 //! Saying how often plans and tenants may do what, and seeing what the buckets hold.
 
 use super::rate::{self, Per};
-use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
-use crate::metering::plan::{check_name, isolation_of};
+use crate::metering::plan::{Owner, check_name};
 use crate::monitor;
 use crate::query;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-const TENANT: &str = "SELECT slug FROM tenancy.tenants WHERE id = $1 FOR KEY SHARE";
 const PLAN_BEFORE: &str =
     "SELECT pg_catalog.to_jsonb(l) FROM tenancy.plan_rate_limits l WHERE plan = $1 AND resource = $2";
 const SET_FOR_PLAN: &str =
@@ -59,9 +57,25 @@ impl<'a> Asked<'a> {
     }
 }
 
-fn refuse_unknown(tenant: Uuid) -> Result<()> {
-    let slug: Option<String> = query::returning(TENANT, &[tenant.into()], |row| row.must(1))?;
-    slug.map(drop).ok_or_else(|| Error::unknown_tenant(tenant))
+/// The statements that limit a resource for an owner of one kind.
+struct Statements {
+    before: &'static str,
+    set: &'static str,
+    action: &'static str,
+}
+
+const OF_PLAN: Statements = Statements { before: PLAN_BEFORE, set: SET_FOR_PLAN, action: "plan.set_rate_limit" };
+const OF_TENANT: Statements =
+    Statements { before: TENANT_BEFORE, set: SET_FOR_TENANT, action: "tenant.set_rate_limit" };
+
+impl Asked<'_> {
+    fn set(&self, owner: &Owner, statements: &Statements) -> Result<()> {
+        let before: Option<Jsonb> = query::value(statements.before, &[owner.argument(), self.resource.into()])?;
+        let args =
+            [owner.argument(), self.resource.into(), self.max_value.into(), self.per.name().into(), self.burst.into()];
+        query::run(statements.set, &args)?;
+        owner.record(statements.action, self.resource, before, Some(self.finish()))
+    }
 }
 
 /// Limits how often the tenants of a plan may use a resource.
@@ -76,18 +90,7 @@ pub fn set_plan_rate_limit(
 ) -> SqlResult<String> {
     let plan = plan.ok_or(Error::Null("plan"))?;
     let asked = Asked::new(resource, max_value, period, burst)?;
-    isolation_of(plan)?;
-    let before: Option<Jsonb> = query::value(PLAN_BEFORE, &[plan.into(), asked.resource.into()])?;
-    let args =
-        [plan.into(), asked.resource.into(), asked.max_value.into(), asked.per.name().into(), asked.burst.into()];
-    query::run(SET_FOR_PLAN, &args)?;
-    audit::record(&Entry {
-        action: "plan.set_rate_limit",
-        target: Some(&format!("{plan}/{}", asked.resource)),
-        before,
-        after: Some(asked.finish()),
-        ..Entry::default()
-    })?;
+    asked.set(&Owner::plan(Some(plan))?, &OF_PLAN)?;
     Ok(plan.to_owned())
 }
 
@@ -95,20 +98,7 @@ pub fn set_plan_rate_limit(
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn unset_plan_rate_limit(plan: Option<&str>, resource: Option<&str>) -> SqlResult<bool> {
-    let plan = plan.ok_or(Error::Null("plan"))?;
-    let resource = resource.ok_or(Error::Null("resource"))?;
-    isolation_of(plan)?;
-    let before: Option<Jsonb> = query::returning(UNSET_FOR_PLAN, &[plan.into(), resource.into()], |row| row.must(1))?;
-    if before.is_none() {
-        return Ok(false);
-    }
-    audit::record(&Entry {
-        action: "plan.unset_rate_limit",
-        target: Some(&format!("{plan}/{resource}")),
-        before,
-        ..Entry::default()
-    })?;
-    Ok(true)
+    Ok(Owner::plan(plan)?.take_back(UNSET_FOR_PLAN, "plan.unset_rate_limit", resource)?)
 }
 
 /// Limits how often one tenant may use a resource, whatever its plan says.
@@ -123,18 +113,7 @@ fn set_tenant_rate_limit(
 ) -> SqlResult<String> {
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
     let asked = Asked::new(resource, max_value, period, burst)?;
-    refuse_unknown(tenant)?;
-    let before: Option<Jsonb> = query::value(TENANT_BEFORE, &[tenant.into(), asked.resource.into()])?;
-    let args =
-        [tenant.into(), asked.resource.into(), asked.max_value.into(), asked.per.name().into(), asked.burst.into()];
-    query::run(SET_FOR_TENANT, &args)?;
-    audit::record(&Entry {
-        action: "tenant.set_rate_limit",
-        tenant: Some(tenant),
-        target: Some(asked.resource),
-        before,
-        after: Some(asked.finish()),
-    })?;
+    asked.set(&Owner::tenant(Some(tenant))?, &OF_TENANT)?;
     Ok(asked.resource.to_owned())
 }
 
@@ -142,22 +121,7 @@ fn set_tenant_rate_limit(
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn unset_tenant_rate_limit(tenant: Option<Uuid>, resource: Option<&str>) -> SqlResult<bool> {
-    let tenant = tenant.ok_or(Error::Null("tenant"))?;
-    let resource = resource.ok_or(Error::Null("resource"))?;
-    refuse_unknown(tenant)?;
-    let before: Option<Jsonb> =
-        query::returning(UNSET_FOR_TENANT, &[tenant.into(), resource.into()], |row| row.must(1))?;
-    if before.is_none() {
-        return Ok(false);
-    }
-    audit::record(&Entry {
-        action: "tenant.unset_rate_limit",
-        tenant: Some(tenant),
-        target: Some(resource),
-        before,
-        after: None,
-    })?;
-    Ok(true)
+    Ok(Owner::tenant(tenant)?.take_back(UNSET_FOR_TENANT, "tenant.unset_rate_limit", resource)?)
 }
 
 /// What the buckets of this server hold now, and what has happened to them.

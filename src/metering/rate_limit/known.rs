@@ -1,7 +1,7 @@
 //! The rate limits that hold for a tenant, remembered by each backend until one of the tables says that it has changed.
 
 use super::rate::{Per, Rate};
-use crate::changes;
+use crate::changes::Remembered;
 use crate::context::registry;
 use crate::error::{Error, Result};
 use crate::monitor::{self, BucketKey};
@@ -9,7 +9,6 @@ use crate::scan::{Key, Row, Table};
 use pgrx::{Uuid, pg_sys};
 use siphasher::sip::SipHasher24;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::hash::Hasher;
 
 /// Column numbers of `tenancy.plan_rate_limits` and `tenancy.tenant_rate_limits`, which are alike but for the first;
@@ -19,9 +18,6 @@ const RESOURCE: i16 = 2;
 const MAX_VALUE: i16 = 3;
 const PERIOD: i16 = 4;
 const BURST: i16 = 5;
-
-/// Tenants that a backend remembers before it forgets them all.
-const REMEMBERED: usize = 4096;
 
 static PLAN_RATE_LIMITS: Table = Table::by(c"plan_rate_limits", c"plan_rate_limits_pkey");
 static TENANT_RATE_LIMITS: Table = Table::by(c"tenant_rate_limits", c"tenant_rate_limits_pkey");
@@ -36,41 +32,14 @@ pub enum Limit {
     Rate(Rate, BucketKey),
 }
 
-/// The limits of one tenant, by resource: there are few.
-type Limits = Vec<(Box<str>, Limit)>;
-
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    tenants: HashMap<[u8; 16], Limits>,
-}
-
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static KNOWN: RefCell<Remembered<Limit>> = RefCell::default();
 }
 
 /// The limit of a resource that holds for a tenant: its own before that of its plan. As of the latest commit and the caller's own changes. An
 /// error where neither names the resource.
 pub fn limit_of(tenant: Uuid, resource: &str) -> Result<Limit> {
-    let generation = changes::generation();
-    let known = KNOWN.with_borrow(|known| {
-        let limits = known.tenants.get(tenant.as_bytes()).filter(|_| known.generation == generation)?;
-        limits.iter().find(|(name, _)| **name == *resource).map(|(_, limit)| *limit)
-    });
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let (limit, announced) = read(tenant, resource)?;
-    if announced && changes::generation() == generation {
-        KNOWN.with_borrow_mut(|known| {
-            if known.generation != generation || known.tenants.len() >= REMEMBERED {
-                known.tenants.clear();
-                known.generation = generation;
-            }
-            known.tenants.entry(*tenant.as_bytes()).or_default().push((resource.into(), limit));
-        });
-    }
-    Ok(limit)
+    Remembered::find(&KNOWN, tenant.as_bytes(), resource, || read(tenant, resource))
 }
 
 fn read(tenant: Uuid, resource: &str) -> Result<(Limit, bool)> {

@@ -3,6 +3,7 @@
 use super::event::Event;
 use super::quantity;
 use crate::error::Result;
+use crate::metering::time;
 use crate::monitor;
 use crate::scan::Table;
 use crate::store;
@@ -10,15 +11,9 @@ use pgrx::{AnyNumeric, IntoDatum, Uuid, pg_sys};
 
 static INBOX: Table = Table::by(c"usage_inbox", c"usage_inbox_txid_idx");
 
-/// The clock, in PostgreSQL's microseconds.
-pub fn now() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
-}
-
 /// Adds a checked event of the tenant. The row names the transaction that it commits with, which the rollup goes by.
 pub fn insert(tenant: &[u8; 16], event: &Event, counted: bool) -> Result<()> {
-    let now = now();
+    let now = time::now();
     monitor::announce();
     // SAFETY: gives the transaction an id if it has none.
     let transaction = unsafe { pg_sys::GetTopFullTransactionId() }.value;

@@ -4,10 +4,11 @@
 //! first, or, where that was rolled back, makes it.
 
 use super::event::{Event, first_16};
-use super::{inbox, settings};
+use super::settings;
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::json::Object;
+use crate::metering::time;
 use crate::query;
 use crate::role;
 use crate::text;
@@ -33,7 +34,7 @@ pub fn hash(key: &str) -> Result<[u8; 16]> {
 /// Takes the key for an event: false when the same event was recorded under it before.
 pub fn claim(tenant: &[u8; 16], key: [u8; 16], event: &Event) -> Result<bool> {
     let [tenant, key, payload] = [*tenant, key, event.hash()?].map(Uuid::from_bytes);
-    let now = TimestampWithTimeZone::try_from(inbox::now())
+    let now = TimestampWithTimeZone::try_from(time::now())
         .map_err(|_| Error::Internal("the clock is out of range".to_owned()))?;
     role::as_extension_owner(|| {
         for _ in 0..ATTEMPTS {

@@ -1,7 +1,7 @@
 //! What is measured, remembered by each backend until the table says that it has changed.
 
 use crate::audit::{self, Entry};
-use crate::changes;
+use crate::changes::Remembered;
 use crate::error::{Error, Result, SqlResult};
 use crate::json::{Jsonb, Object};
 use crate::metering::plan::check_name;
@@ -11,14 +11,10 @@ use crate::scan::{Key, Table};
 use crate::text;
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// Column numbers of `tenancy.metrics`; sql/metering/usage.sql keeps them.
 const METRIC: i16 = 1;
 const AGGREGATION: i16 = 2;
-
-/// Metrics that a backend remembers before it forgets them all.
-const REMEMBERED: usize = 4096;
 
 static METRICS: Table = Table::by(c"metrics", c"metrics_pkey");
 
@@ -61,38 +57,21 @@ impl Aggregation {
     }
 }
 
-#[derive(Default)]
-struct Known {
-    generation: u64,
-    metrics: HashMap<String, Aggregation>,
+thread_local! {
+    static KNOWN: RefCell<Remembered<Aggregation>> = RefCell::default();
 }
 
-thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
-}
+/// Metrics are of no tenant.
+const NOBODY: [u8; 16] = [0; 16];
 
 /// The aggregation of a metric, as of the latest commit and the caller's own changes. An error where there is no such metric.
 pub fn find(metric: &str) -> Result<Aggregation> {
-    let generation = changes::generation();
-    let known = KNOWN
-        .with_borrow(|known| if known.generation == generation { known.metrics.get(metric).copied() } else { None });
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    check_name("metric", metric)?;
-    let (row, announced) = METRICS.first_and_announced(&[Key::text(METRIC, metric)?])?;
-    let row = row.ok_or_else(|| Error::UnknownMetric(metric.to_owned()))?;
-    let aggregation = Aggregation::from_name(row.must::<&str>(AGGREGATION)?)?;
-    if announced && changes::generation() == generation {
-        KNOWN.with_borrow_mut(|known| {
-            if known.generation != generation || known.metrics.len() >= REMEMBERED {
-                known.metrics.clear();
-                known.generation = generation;
-            }
-            known.metrics.insert(metric.to_owned(), aggregation);
-        });
-    }
-    Ok(aggregation)
+    Remembered::find(&KNOWN, &NOBODY, metric, || {
+        check_name("metric", metric)?;
+        let (row, is_announced) = METRICS.first_and_announced(&[Key::text(METRIC, metric)?])?;
+        let row = row.ok_or_else(|| Error::UnknownMetric(metric.to_owned()))?;
+        Ok((Aggregation::from_name(row.must::<&str>(AGGREGATION)?)?, is_announced))
+    })
 }
 
 /// Sees to it that there is such a metric: what is limited over a period is measured.

@@ -19,8 +19,6 @@ mod settings;
 mod stamp;
 
 pub use metric::ensure as ensure_metric;
-#[allow(unused_imports)]
-pub use metric::{Aggregation, find as find_metric};
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
 
@@ -88,7 +86,7 @@ fn trim_counters() -> Result<(u64, bool)> {
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn maintain_usage() -> SqlResult<i64> {
-    let mut done = rollup::take_all()?;
+    let mut done = rollup::take_what_is_there(true)?;
     for step in [archive::maintain, key::trim, trim_counters] {
         done += step()?.0;
     }

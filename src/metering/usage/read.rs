@@ -208,15 +208,11 @@ fn of_month(tenant: Uuid, month: Option<&str>) -> Result<Vec<Line>> {
     };
     let mut rows = Vec::new();
     for figure in figures(tenant, bounds, None)? {
-        let limits = match plan::limits_of(tenant, &figure.metric) {
-            Err(Error::NoLimit { .. }) => None,
-            limits => Some(limits?),
-        };
-        let limit = limits.iter().flat_map(|limits| limits.iter()).find(|limit| limit.period == Period::Month);
+        let limit = plan::monthly_limit(tenant, &figure.metric)?;
         if figure.events == 0 && limit.is_none() {
             continue;
         }
-        let max = limit.and_then(plan::Limit::numeric);
+        let max = limit.and_then(|limit| limit.numeric());
         let used = figure.quantity.or_else(|| is_additive(&figure.aggregation).then(|| AnyNumeric::from(0)));
         let remaining = max.clone().map(|max| remaining(max, used.clone()));
         rows.push((figure.metric, used, figure.events, max, remaining));

@@ -30,6 +30,7 @@ use pgrx::prelude::*;
 const BATCH: i64 = 50_000;
 
 const HOW_MANY: &str = "SELECT pg_catalog.count(*) FROM tenancy.usage_pending";
+const HOW_MANY_AT_ALL: &str = "SELECT pg_catalog.count(*) FROM tenancy.usage_inbox";
 const IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM tenancy.usage_pending)";
 const IS_NEEDED_FOR_ALL: &str = "SELECT EXISTS (SELECT FROM tenancy.usage_inbox)";
 
@@ -133,15 +134,17 @@ pub fn sweep() -> Result<(u64, bool)> {
     take_if_at_work(true)
 }
 
-/// Rolls up all that is committed, whatever it was thought to be: how many events.
-pub fn take_all() -> Result<u64> {
+/// Rolls up what is there now, and nothing of what others go on recording: how many events. With `all`, what readers do not find as well.
+pub fn take_what_is_there(all: bool) -> Result<u64> {
     query::refuse_old_snapshot("usage cannot be rolled up")?;
     lock();
+    let number = if all { HOW_MANY_AT_ALL } else { HOW_MANY };
+    let there = query::current_rows(number, &[], |row| row.must::<i64>(1))?.first().copied().unwrap_or_default();
     let mut events = 0;
     loop {
-        let (taken, more) = take(true)?;
+        let (taken, more) = take(all)?;
         events += taken;
-        if !more {
+        if !more || events >= there.cast_unsigned() {
             return Ok(events);
         }
     }
@@ -151,16 +154,5 @@ pub fn take_all() -> Result<u64> {
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn rollup_usage() -> SqlResult<i64> {
-    query::refuse_old_snapshot("usage cannot be rolled up")?;
-    lock();
-    // As many as there are now: those who record meanwhile must not keep us at it for ever.
-    let there = query::current_rows(HOW_MANY, &[], |row| row.must::<i64>(1))?.first().copied().unwrap_or_default();
-    let mut events = 0;
-    loop {
-        let (taken, more) = take(false)?;
-        events += taken.cast_signed();
-        if !more || events >= there {
-            return Ok(events);
-        }
-    }
+    Ok(take_what_is_there(false)?.cast_signed())
 }
