@@ -54,6 +54,9 @@ WHERE usage_total(metric, '2026-01-01Z', '2100-01-01Z')
 /// How long one life of the server may last.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
+/// Events of one rollup after which writers wait for the next.
+const MUCH: i64 = 20_000;
+
 /// How much is done.
 pub struct Storm {
     pub writers: usize,
@@ -71,6 +74,8 @@ struct World {
     transactions: AtomicUsize,
     checks: AtomicUsize,
     rollups: AtomicUsize,
+    /// The rollup has so much to do that writers let it catch up: twenty of them on two cores would leave it none.
+    is_behind: AtomicBool,
 }
 
 /// Runs the storm and leaves a database with events in the inbox, all of it checked.
@@ -90,6 +95,7 @@ pub fn run(storm: &Storm) -> (Cluster, Database) {
         transactions: AtomicUsize::new(0),
         checks: AtomicUsize::new(0),
         rollups: AtomicUsize::new(0),
+        is_behind: AtomicBool::new(false),
     };
     drop(operator);
     database.superuser().batch_execute(LEDGER).expect("ledger");
@@ -97,6 +103,7 @@ pub fn run(storm: &Storm) -> (Cluster, Database) {
         let goal = storm.events * (life + 1) / (storm.kills + 1);
         let [looks, rollups] = [&world.checks, &world.rollups].map(|number| number.load(Ordering::Relaxed));
         world.stop.store(false, Ordering::Relaxed);
+        world.is_behind.store(false, Ordering::Relaxed);
         thread::scope(|scope| {
             for writer in 0..storm.writers {
                 let (world, database) = (&world, &database);
@@ -169,6 +176,10 @@ fn write(world: &World, database: &Database, seed: u64) {
     let mut dice = Random::new(seed * 7919 + 1);
     let Ok(mut session) = database.config("app").connect(harness::postgres::NoTls) else { return };
     while !world.stop.load(Ordering::Relaxed) {
+        if world.is_behind.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        }
         match transaction(world, &mut session, &mut dice, seed) {
             Ok(committed) => {
                 world.recorded.fetch_add(committed, Ordering::Relaxed);
@@ -234,7 +245,9 @@ fn roll_up(world: &World, database: &Database) {
     while !world.stop.load(Ordering::Relaxed) {
         match admin.query_one("SELECT rollup_usage()", &[]) {
             Ok(row) => {
-                world.rollups.fetch_add(usize::from(row.get::<_, i64>(0) > 0), Ordering::Relaxed);
+                let events: i64 = row.get(0);
+                world.rollups.fetch_add(usize::from(events > 0), Ordering::Relaxed);
+                world.is_behind.store(events > MUCH, Ordering::Relaxed);
             }
             Err(error) if is_gone(&error) => return,
             Err(_) => {}
