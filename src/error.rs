@@ -103,6 +103,10 @@ pub enum Error {
     TemplateSchema(String),
     /// The tenant is to have a schema and has none yet.
     NoSchema(String),
+    /// The tenant is served by another database than this; None while that is not made yet.
+    InOtherDatabase { tenant: String, database: Option<String> },
+    /// What a worker in another database could not do, as it was raised there.
+    Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
     ShowsAllSchemas(String),
     /// A sequence function that was reached where the guard cannot see which sequence it will use.
@@ -129,6 +133,13 @@ pub enum Error {
     KeyReused,
     /// Something that cannot happen did.
     Internal(String),
+}
+
+/// The code of an SQLSTATE of five characters, packed as PostgreSQL packs it (utils/elog.h, MAKE_SQLSTATE).
+fn code_of(sqlstate: &str) -> PgSqlErrorCode {
+    let packed =
+        sqlstate.bytes().rev().fold(0, |code, character| (code << 6) | i32::from(character.wrapping_sub(b'0') & 0x3f));
+    PgSqlErrorCode::from(packed)
 }
 
 /// What our reports name as their function, which tells them from others.
@@ -181,10 +192,10 @@ impl Error {
         Self::State(message, "Undo what it did by another migration.")
     }
 
-    /// SQLSTATE, message and detail, for an error that is written down instead of raised.
-    pub fn into_parts(self) -> (PgSqlErrorCode, String, Option<String>) {
-        let Parts { code, message, detail, hint: _ } = self.parts();
-        (code, message, detail)
+    /// SQLSTATE, message, detail and hint, for an error that is written down instead of raised.
+    pub fn into_parts(self) -> (PgSqlErrorCode, String, Option<String>, Option<String>) {
+        let Parts { code, message, detail, hint } = self.parts();
+        (code, message, detail, hint)
     }
 
     fn parts(self) -> Parts {
@@ -378,6 +389,19 @@ impl Error {
             Self::NoSchema(tenant) => {
                 parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" has no schema yet"))
                     .hint("An operator can make it with create_tenant_schema().")
+            }
+            Self::InOtherDatabase { tenant, database: Some(database) } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" is in a database of its own"),
+            )
+            .hint(format!("Connect to database \"{database}\": tenant_location() says where a tenant is.")),
+            Self::InOtherDatabase { tenant, database: None } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" is to have a database of its own, which is not there yet"),
+            )
+            .hint("wait_for_tenant() waits for it; tenancy.provisioning says how far it is."),
+            Self::Elsewhere { sqlstate, message, detail, hint } => {
+                Parts { code: code_of(&sqlstate), message, detail, hint }
             }
             Self::ShowsAllSchemas(view) => parts(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,

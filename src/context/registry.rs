@@ -4,6 +4,7 @@ use super::plan::{self, Plan};
 use crate::backend::BackendStatic;
 use crate::changes;
 use crate::error::{Error, Result};
+use crate::home;
 use crate::scan::{Key, Row, Table};
 use pgrx::Uuid;
 
@@ -15,6 +16,7 @@ const PLAN: i16 = 5;
 const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
 const SCHEMA_NAME: i16 = 17;
+const DATABASE_NAME: i16 = 19;
 
 /// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
 const MEMBER_TENANT: i16 = 1;
@@ -73,8 +75,8 @@ pub enum Isolation {
     Row,
     /// In a schema of its own; None while it has none.
     Schema(Option<Identifier>),
-    /// In a database of its own.
-    Database,
+    /// In a database of its own, where its tables have a schema of their own as well; None for what is not made yet.
+    Database { name: Option<Identifier>, schema: Option<Identifier> },
 }
 
 /// An identifier as the catalogs hold it: 63 bytes at most.
@@ -113,9 +115,21 @@ impl Tenant {
             Isolation::Row => Ok(None),
             Isolation::Schema(None) => Err(Error::NoSchema(self.id.to_string())),
             Isolation::Schema(schema) => Ok(schema),
-            Isolation::Database => {
-                Err(Error::Unsupported(format!("tenant \"{}\" is in a database of its own", self.id)))
+            Isolation::Database { schema: Some(schema), .. } if home::is_of(self.id.as_bytes()) => Ok(Some(schema)),
+            Isolation::Database { name, .. } => Err(Error::InOtherDatabase {
+                tenant: self.id.to_string(),
+                database: name.as_ref().map(|name| name.as_str().to_owned()),
+            }),
+        }
+    }
+
+    /// The tenant with the state that the label of its own database has for it, where this is that database.
+    fn at_home(self) -> Result<Self> {
+        match home::here() {
+            Some(home) if home.tenant == *self.id.as_bytes() => {
+                Ok(Self { status: Status::from_name(&home.state)?, ..self })
             }
+            _ => Ok(self),
         }
     }
 
@@ -124,7 +138,9 @@ impl Tenant {
         match self.status {
             Status::Active => Ok(()),
             Status::ReadOnly if write => Err(Error::ReadOnlyTenant),
+            // Readers stay while a tenant is copied; who writes tries again when it is where it is going.
             Status::ReadOnly => Ok(()),
+            Status::Moving if !write => Ok(()),
             Status::Provisioning | Status::Moving => {
                 Err(Error::TenantBusy { tenant: self.id.to_string(), state: self.status.name() })
             }
@@ -157,7 +173,7 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
         && known == generation
         && tenant.id == id
     {
-        return Ok(Some(tenant));
+        return tenant.at_home().map(Some);
     }
     let (row, announced) = TENANTS.first_and_announced(&[Key::uuid(ID, id.as_bytes())])?;
     let found = row.map(read_and_announced).transpose()?;
@@ -168,7 +184,7 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
         // SAFETY: one thread.
         unsafe { (*STATES.as_ptr())[place] = Some((generation, tenant)) };
     }
-    Ok(found.map(|(tenant, _)| tenant))
+    found.map(|(tenant, _)| tenant.at_home()).transpose()
 }
 
 /// The plan that a tenant is on, and whether every change of that is announced; None for no tenant.
@@ -188,7 +204,7 @@ pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
 }
 
 fn read(row: Row) -> Result<Tenant> {
-    Ok(read_and_announced(row)?.0)
+    read_and_announced(row)?.0.at_home()
 }
 
 /// The tenant, and whether every change of its plan is announced.
@@ -196,7 +212,10 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
     let isolation = match row.must::<&str>(ISOLATION)? {
         "row" => Isolation::Row,
         "schema" => Isolation::Schema(row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name))),
-        _ => Isolation::Database,
+        _ => Isolation::Database {
+            name: row.name(DATABASE_NAME).and_then(|name| Identifier::new(&name)),
+            schema: row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name)),
+        },
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
     let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan };

@@ -4,6 +4,7 @@
 //!
 //! Each domain names its own steps ([`crate::worker::task`]); a step is also a function or procedure that can be called.
 
+mod errand;
 mod launcher;
 mod runs;
 mod settings;

@@ -158,7 +158,7 @@ fn call(procedure: &str) -> Result<()> {
     Ok(())
 }
 
-fn configure() {
+pub fn configure() {
     for (name, value) in SETTINGS {
         // SAFETY: C strings.
         unsafe {

@@ -95,23 +95,28 @@ pub struct Failure {
     pub sqlstate: String,
     pub message: String,
     pub detail: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Failure {
-    fn new(sqlstate: i32, message: &str, detail: Option<&str>) -> Self {
-        Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail: detail.map(str::to_owned) }
+    fn new(sqlstate: i32, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
+        let [detail, hint] = [detail, hint].map(|text| text.map(str::to_owned));
+        Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail, hint }
     }
 
     /// One that was caught where it happened, and of which no more is known than this.
     pub fn noted(message: String) -> Self {
-        Self { message, ..Self::new(PgSqlErrorCode::ERRCODE_WARNING as i32, "", None) }
+        Self { message, ..Self::new(PgSqlErrorCode::ERRCODE_WARNING as i32, "", None, None) }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (code, message, detail) = error.into_parts();
-        Self::new(code as i32, &message, detail.as_deref())
+        if let Error::Elsewhere { sqlstate, message, detail, hint } = error {
+            return Self { sqlstate, message, detail, hint };
+        }
+        let (code, message, detail, hint) = error.into_parts();
+        Self::new(code as i32, &message, detail.as_deref(), hint.as_deref())
     }
 }
 
@@ -123,10 +128,10 @@ impl From<&CaughtError> for Failure {
             PostgresError(report)
                 if SQLSTATE.get() != 0 && report.sql_error_code() == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR =>
             {
-                Self::new(SQLSTATE.get(), report.message(), report.detail())
+                Self::new(SQLSTATE.get(), report.message(), report.detail(), report.hint())
             }
             PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => {
-                Self::new(report.sql_error_code() as i32, report.message(), report.detail())
+                Self::new(report.sql_error_code() as i32, report.message(), report.detail(), report.hint())
             }
         }
     }
