@@ -3,7 +3,7 @@
 //! Messages follow PostgreSQL's style (lower case, no full stop, the way out in the hint) and never hold a credential.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel, ErrorReportable};
 use pgrx::prelude::*;
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -105,7 +105,11 @@ pub enum Error {
     NoSchema(String),
     /// The tenant is served by another database than this; None while that is not made yet.
     InOtherDatabase { tenant: String, database: Option<String> },
-    /// What a worker in another database could not do, as it was raised there.
+    /// The tenant was moved after this transaction bound it.
+    Moved(String),
+    /// A shared table still holds the rows that were moved out of it.
+    LeftRows(String),
+    /// What was raised elsewhere: by a worker in another database, or where something had to be put back before it is raised again.
     Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
     ShowsAllSchemas(String),
@@ -140,6 +144,12 @@ fn code_of(sqlstate: &str) -> PgSqlErrorCode {
     let packed =
         sqlstate.bytes().rev().fold(0, |code, character| (code << 6) | i32::from(character.wrapping_sub(b'0') & 0x3f));
     PgSqlErrorCode::from(packed)
+}
+
+/// The five characters of a code.
+fn unpacked(code: PgSqlErrorCode) -> String {
+    let packed = code as i32;
+    (0..5).map(|place| char::from(b'0' + (packed >> (6 * place) & 0x3f) as u8)).collect()
 }
 
 /// What our reports name as their function, which tells them from others.
@@ -190,6 +200,27 @@ impl Error {
     pub fn without_down_sql(version: &str, template: &str) -> Self {
         let message = format!("migration \"{}\" of template \"{template}\" has no down_sql", shown(version));
         Self::State(message, "Undo what it did by another migration.")
+    }
+
+    /// A constraint that rows violate, said as PostgreSQL says it.
+    pub fn violation(sqlstate: &str, message: String, detail: String) -> Self {
+        Self::Elsewhere { sqlstate: sqlstate.to_owned(), message, detail: Some(detail), hint: None }
+    }
+
+    /// An error that PostgreSQL raised, to be raised again.
+    pub fn caught(report: &ErrorReportWithLevel) -> Self {
+        let sqlstate = unpacked(report.sql_error_code());
+        let [detail, hint] = [report.detail(), report.hint()].map(|text| text.map(str::to_owned));
+        Self::Elsewhere { sqlstate, message: report.message().to_owned(), detail, hint }
+    }
+
+    /// The same error with its SQLSTATE and texts.
+    pub fn as_raised(self) -> Self {
+        if let Self::Elsewhere { .. } = self {
+            return self;
+        }
+        let Parts { code, message, detail, hint } = self.parts();
+        Self::Elsewhere { sqlstate: unpacked(code), message, detail, hint }
     }
 
     /// SQLSTATE, message, detail and hint, for an error that is written down instead of raised.
@@ -400,6 +431,16 @@ impl Error {
                 format!("tenant \"{tenant}\" is to have a database of its own, which is not there yet"),
             )
             .hint("wait_for_tenant() waits for it; tenancy.provisioning says how far it is."),
+            Self::Moved(tenant) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" was moved while this transaction was under way"),
+            )
+            .hint("Begin the transaction again: its tables are elsewhere now."),
+            Self::LeftRows(table) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} still holds rows that were moved to the tenant's schema"),
+            )
+            .hint("Try again when they are removed: tenancy.moves says how far that is, clean_move() does it."),
             Self::Elsewhere { sqlstate, message, detail, hint } => {
                 Parts { code: code_of(&sqlstate), message, detail, hint }
             }

@@ -66,6 +66,29 @@ impl Drop for Procedure {
 
 /// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    undoing(|| {
+        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
+            work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
+        }))
+        .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
+        .catch_others(|error| Err(report(&error).message().to_owned()))
+        .catch_rust_panic(|error| Err(report(&error).message().to_owned()))
+        .execute()
+    })
+}
+
+/// The same with all that is said of the error, a cancellation too: for whoever has something to put back, and then raises it.
+pub fn attempt_all<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    undoing(|| {
+        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(Error::as_raised)))
+            .catch_others(|error| Err(Error::caught(report(&error))))
+            .catch_rust_panic(|error| Err(Error::caught(report(&error))))
+            .execute()
+    })
+}
+
+/// Runs `work`, which catches errors, in a subtransaction that ends as it does.
+fn undoing<T, E>(work: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
     // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
     // as PL/pgSQL does for an exception block.
     unsafe {
@@ -73,13 +96,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
-            work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
-        }))
-        .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
-        .catch_others(|error| Err(message(&error)))
-        .catch_rust_panic(|error| Err(message(&error)))
-        .execute();
+        let result = work();
         match result {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
             Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
@@ -90,9 +107,9 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
     }
 }
 
-fn message(error: &pg_sys::panic::CaughtError) -> String {
+fn report(error: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
     use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
     match error {
-        PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report.message().to_owned(),
+        PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report,
     }
 }

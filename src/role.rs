@@ -69,8 +69,23 @@ pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     with_settings([("search_path", "pg_catalog, pg_temp")], work)
 }
 
+/// Runs `work` without the triggers of users and the checks of foreign keys, as logical replication applies changes that have had both. The
+/// caller checks the keys.
+pub fn without_triggers<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    with_settings_of(pg_sys::GucContext::PGC_SUSET, [("session_replication_role", "replica")], work)
+}
+
 /// Runs `work` with these settings, as a function with SET clauses does.
 pub fn with_settings<'a, T>(
+    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    with_settings_of(pg_sys::GucContext::PGC_USERSET, settings, work)
+}
+
+/// The same of settings that not everyone may change.
+fn with_settings_of<'a, T>(
+    context: pg_sys::GucContext::Type,
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
@@ -83,7 +98,7 @@ pub fn with_settings<'a, T>(
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
+                context,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,

@@ -17,6 +17,7 @@ const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
 const SCHEMA_NAME: i16 = 17;
 const DATABASE_NAME: i16 = 19;
+const MOVED_FROM: i16 = 20;
 
 /// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
 const MEMBER_TENANT: i16 = 1;
@@ -104,6 +105,8 @@ pub struct Tenant {
     pub id: Uuid,
     pub status: Status,
     pub isolation: Isolation,
+    /// Whether the tables that tenants share still hold what was moved out of them.
+    pub left_rows: bool,
     /// What its plan says of its transactions; None when nothing.
     pub plan: Option<&'static Plan>,
 }
@@ -218,7 +221,13 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
         },
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
-    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan };
+    let tenant = Tenant {
+        id: row.must(ID)?,
+        status: Status::from_name(row.must(STATUS)?)?,
+        isolation,
+        left_rows: row.get::<&str>(MOVED_FROM) == Some("row"),
+        plan,
+    };
     Ok((tenant, announced))
 }
 

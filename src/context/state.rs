@@ -50,8 +50,22 @@ pub struct Context {
     pub tenant: [u8; 16],
     pub user: Option<[u8; 16]>,
     pub source: Source,
+    /// The schema that `search_path` was set to, by its oid: the tenant's own when it was bound. 0 for a tenant of the shared tables.
+    pub schema: u32,
+    /// Whether the shared tables are closed to it: they hold rows that were moved to its schema.
+    pub shared_is_closed: bool,
+}
+
+impl Context {
+    /// One of nobody in particular, which leaves `search_path` as it is.
+    pub const fn of(tenant: [u8; 16], source: Source) -> Self {
+        Self { tenant, user: None, source, schema: 0, shared_is_closed: false }
+    }
+
     /// Whether `search_path` was set to the tenant's schema.
-    pub in_schema: bool,
+    pub const fn is_in_schema(&self) -> bool {
+        self.schema != 0
+    }
 }
 
 /// What the principal may do, beside being of the tenant.
@@ -66,10 +80,10 @@ pub struct Grants {
 
 const SEPARATOR: u8 = b'|';
 
-/// Stands in the setting for a tenant whose schema `search_path` was set to.
-const IN_SCHEMA: &[u8] = b"schema";
+/// Stands in the setting behind the schema of a tenant that the shared tables are closed to.
+const CLOSED: u8 = b'!';
 
-/// The value of the setting: `tenant|user|source|schema|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
+/// The value of the setting: `tenant|user|source|schema, with ! where the shared tables are closed|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
 pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     let mut value = Vec::with_capacity(160);
     let uuid = |value: &mut Vec<u8>, uuid: &Option<[u8; 16]>| {
@@ -82,7 +96,12 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     uuid(&mut value, &context.user);
     value.extend_from_slice(context.source.name().as_bytes());
     value.push(SEPARATOR);
-    value.extend_from_slice(if context.in_schema { IN_SCHEMA } else { b"" });
+    if context.is_in_schema() {
+        value.extend_from_slice(context.schema.to_string().as_bytes());
+    }
+    if context.shared_is_closed {
+        value.push(CLOSED);
+    }
     value.push(SEPARATOR);
     value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
     value.push(SEPARATOR);
@@ -102,14 +121,16 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
     let tenant = uuid::parse(next()?)?;
     let user = optional(next()?)?;
     let source = Source::from_name(next()?)?;
-    let in_schema = next()? == IN_SCHEMA;
+    let place = next()?;
+    let (place, shared_is_closed) = place.strip_suffix(&[CLOSED]).map_or((place, false), |place| (place, true));
+    let schema = if place.is_empty() { 0 } else { std::str::from_utf8(place).ok()?.parse().ok()? };
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
     let scopes = match next()? {
         b"" => None,
         scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
     };
-    Some((Context { tenant, user, source, in_schema }, Grants { role, api_key, scopes }))
+    Some((Context { tenant, user, source, schema, shared_is_closed }, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -129,7 +150,7 @@ pub struct State {
     pub text: TenantText,
 }
 
-const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false };
+const NOBODY: Context = Context::of([0; 16], Source::SetTenant);
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
 pub static STATE: BackendStatic<State> =
@@ -156,6 +177,13 @@ pub fn bound() -> Option<Context> {
         let state = STATE.as_ptr();
         if (*state).bound { Some((*state).context) } else { None }
     }
+}
+
+/// Counts what was bound: two that are the same are of one binding.
+#[inline]
+pub fn generation() -> u64 {
+    // SAFETY: one thread; one field is copied.
+    unsafe { (*STATE.as_ptr()).generation }
 }
 
 /// Whether the product itself bound the tenant to work on its rows.

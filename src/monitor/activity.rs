@@ -185,6 +185,17 @@ fn withdraw() {
     }
 }
 
+/// The processes whose transactions have served the tenant in this database, those included that have left it and may come back.
+pub fn backends_of(tenant: Uuid) -> Vec<i32> {
+    // SAFETY: a plain read.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let serving = SLOTS.elements().iter().filter_map(Slot::read);
+    serving
+        .filter(|backend| backend.tenant == tenant && backend.database == database)
+        .map(|backend| backend.pid)
+        .collect()
+}
+
 /// All backends that serve a tenant now.
 pub fn bound_backends() -> Vec<BoundBackend> {
     SLOTS.elements().iter().filter_map(Slot::read).filter(|backend| !backend.has_left).collect()

@@ -7,7 +7,7 @@
 mod advice;
 pub mod erase;
 mod events;
-mod inspect;
+pub mod inspect;
 mod matview;
 mod policy;
 mod protect;

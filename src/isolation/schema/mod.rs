@@ -1,27 +1,29 @@
 //! Isolation by schemas: each tenant has one of its own, an exact copy of a template.
 //!
-//! [`template`] registers what schemas are made from; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
+//! [`template`] registers what schemas are made from, [`derive`](self) makes such a thing of shared tables; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
 //! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`drift`] compares them with their templates; [`statistics`] is for those who run them; [`events`] keeps the registry true when
 //! schemas are renamed, dropped or restored by hand.
 
-mod copy;
+pub mod copy;
+mod derive;
 mod drift;
 mod events;
-mod name;
-mod outside;
+pub mod name;
+pub mod outside;
 mod statistics;
 mod template;
 mod tenant;
-mod version;
+pub mod version;
 
-pub use template::{unnamed as unnamed_template, unregister as unregister_template};
-pub use tenant::{create, drop_schema};
+pub use template::{Template, unnamed as unnamed_template, unregister as unregister_template};
+pub use tenant::{create, drop_left, drop_schema};
 
 use crate::level::Level;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "register_template"),
+    (Level::Admin, "derive_template"),
     (Level::Operator, "create_tenant_schema"),
     (Level::Admin, "clone_tenant_schema"),
     (Level::Admin, "delete_tenant_schema"),
@@ -47,6 +49,7 @@ extension_sql_file!(
         "tenant",
         "guard",
         register_template,
+        derive_template,
         create_tenant_schema,
         clone_tenant_schema,
         delete_tenant_schema,

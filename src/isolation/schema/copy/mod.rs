@@ -2,7 +2,8 @@
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
 //! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as
-//! text replaced ([`body`]); [`rows`] copies rows; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared.
+//! text replaced ([`body`]); [`rows`] copies rows; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared;
+//! [`unguard`] takes the guard off what is copied from shared tables.
 //!
 //! Each statement runs as the owner of what it makes, so that users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
 
@@ -18,10 +19,11 @@ mod plan;
 mod rows;
 mod tables;
 mod unclonable;
+mod unguard;
 
 pub use describe::Part;
-pub use plan::Plan;
-pub use rows::Data;
+pub use plan::{Plan, Position};
+pub use rows::{Data, copy as copy_rows};
 
 use crate::error::{Error, Result};
 use crate::extension;
@@ -85,31 +87,52 @@ const LOOK_UP: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// Runs `work` with the schema first in `search_path` and settings that every text is read and written by.
-fn in_schema<T>(schema: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let path = format!("{}, pg_catalog, pg_temp", ident(schema));
+/// Runs `work` with the schema first in `search_path` and settings that every text is read and written by. Names that are not found there are
+/// looked for in `others`.
+fn in_schema<T>(schema: &str, others: &[&str], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let schemas = [schema].into_iter().chain(others.iter().copied()).chain(["pg_catalog", "pg_temp"]);
+    let path = schemas.map(ident).collect::<Vec<_>>().join(", ");
     role::with_settings(SETTINGS.into_iter().chain([("search_path", path.as_str())]), work)
 }
 
+/// What is taken off a catalog before a plan is made of it, so that the copy has it not.
+type Adjust<'a> = &'a dyn Fn(&mut Catalog) -> Result<()>;
+
 /// Reads a schema as its owner, for `work` to make something of it: a plan for a copy of this name, or a description.
-fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Planner) -> Result<T>) -> Result<T> {
+fn read<T>(
+    source: &Schema,
+    destination: &str,
+    adjust: Option<Adjust>,
+    work: impl FnOnce(&Catalog, &Planner) -> Result<T>,
+) -> Result<T> {
     let read = || {
-        let catalog = Catalog::read(source.oid)?;
+        let mut catalog = Catalog::read(source.oid, adjust.is_none())?;
+        adjust.map_or(Ok(()), |adjust| adjust(&mut catalog))?;
         let names = names(&catalog);
         work(&catalog, &Planner::new(&catalog, source, destination, &names))
     };
     guard::schema::while_working_on(&[source.oid], || {
         let look_up = || role::with_settings(LOOK_UP, || query::as_of_now(read));
-        role::as_owner(source.owner, || in_schema(&source.name, look_up))
+        role::as_owner(source.owner, || in_schema(&source.name, &[], look_up))
     })
 }
 
 /// What a copy of `source` under the name `destination` takes. Fails when it could not be exact.
 pub fn plan(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
-    unclonable::refuse(source.oid)?;
-    read(source, destination, |catalog, planner| {
+    plan_of(source, destination, data, None)
+}
+
+/// The same of a schema that shared tables are in, less its guard.
+pub fn plan_unguarded(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
+    let guard = unguard::Guard::read(source)?;
+    plan_of(source, destination, data, Some(&|catalog| guard.take_off(catalog)))
+}
+
+fn plan_of(source: &Schema, destination: &str, data: &Data, adjust: Option<Adjust>) -> Result<Plan> {
+    unclonable::refuse(source, adjust.is_some())?;
+    read(source, destination, adjust, |catalog, planner| {
         let mut plan = planner.plan(data)?;
-        let mut grants = grants::steps(source.oid, catalog, destination)?;
+        let mut grants = grants::steps(source, catalog, destination)?;
         plan.close = grants::defaults(source.oid, destination)?;
         plan.leave = grants.schema;
         // A view is filled with what its owner may read.
@@ -121,7 +144,7 @@ pub fn plan(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
 
 /// What `schema` consists of, written as if it were called `name`.
 pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
-    let foreign = unclonable::find(schema.oid)?;
+    let foreign = unclonable::find(schema, false)?;
     // Its operators would stand in for those that the catalogs are read with.
     let is_readable = !unclonable::has_operators(schema.oid)?;
     let foreign =
@@ -129,10 +152,10 @@ pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
     if !is_readable {
         return Ok(foreign.collect());
     }
-    let mut parts = read(schema, name, |catalog, planner| {
+    let mut parts = read(schema, name, None, |catalog, planner| {
         let mut parts = planner.parts()?;
         parts.extend(planner.comments());
-        parts.extend(grants::parts(schema.oid, catalog, name)?);
+        parts.extend(grants::parts(schema, catalog, name)?);
         Ok(parts)
     })?;
     parts.extend(foreign);
@@ -153,22 +176,71 @@ fn names(catalog: &Catalog) -> HashSet<&str> {
 /// Copies `source` to a new schema of this name, labelled as given.
 pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
     let plan = plan(source, destination, data)?;
+    make(source, destination, label, &plan, &|moment| match moment {
+        Moment::Defined => rows::copy(&source.name, destination, &plan, data),
+        Moment::Attached => Ok(()),
+    })
+}
+
+/// Copies a schema of shared tables, less their guard.
+pub fn copy_unguarded(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
+    let plan = plan_unguarded(source, destination, data)?;
+    // What extensions have in the schema is named there without it.
+    let fill = |moment| match moment {
+        Moment::Defined => rows::copy(&source.name, destination, &plan, data),
+        Moment::Attached => Ok(()),
+    };
+    make_with(source, destination, label, &plan, &[&source.name], &fill)?;
+    unguard::refuse_dependence(source, destination)
+}
+
+/// When rows can come into a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Its tables are there, without indexes, triggers and foreign keys; partitions are on their own.
+    Defined,
+    /// Partitions belong to their tables.
+    Attached,
+}
+
+/// Makes the copy that `plan` describes, and lets `fill` put rows into it.
+pub fn make(
+    source: &Schema,
+    destination: &str,
+    label: &str,
+    plan: &Plan,
+    fill: &dyn Fn(Moment) -> Result<()>,
+) -> Result<()> {
+    make_with(source, destination, label, plan, &[], fill)
+}
+
+fn make_with(
+    source: &Schema,
+    destination: &str,
+    label: &str,
+    plan: &Plan,
+    others: &[&str],
+    fill: &dyn Fn(Moment) -> Result<()>,
+) -> Result<()> {
     refuse_too_many_locks(source, plan.locks)?;
     own_ddl::run(|| {
         let new = create(source, destination, label)?;
-        let guests = guests(source, &plan, extension::owner()?);
+        let guests = guests(source, plan, extension::owner()?);
         let lend = |verb, preposition| lend(source.owner, destination, &guests, verb, preposition);
+        let (attach, complete) = plan.complete.split_at(plan.attached);
         let make = || {
             lend("GRANT", "TO")?;
             run(&plan.define)?;
-            rows::copy(&source.name, destination, &plan, data)?;
-            run(&plan.complete)?;
+            fill(Moment::Defined)?;
+            run(attach)?;
+            fill(Moment::Attached)?;
+            run(complete)?;
             run(&plan.finish)?;
             run(&plan.close)?;
             lend("REVOKE", "FROM")?;
             run(&plan.leave)
         };
-        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))?;
+        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, others, make))?;
         // The owner's code has run, while nobody looked: it could have put another schema in its place, or changed shared tables.
         row::verify_protection()?;
         match query::as_of_now(|| Schema::find(destination))? {

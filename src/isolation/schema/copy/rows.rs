@@ -64,16 +64,28 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
         None => false,
     };
     for position in plan.positions.iter().filter(includes) {
-        let name = ident(&position.name);
-        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {}.{name}", ident(source));
-        let place: Vec<Option<String>> = role::as_owner(position.owner, || query::current_column(&read, &[]))?;
-        let Some((value, is_called)) = place.iter().flatten().find_map(|place| place.split_once(',')) else { continue };
-        let new = literal(&format!("{}.{name}", ident(destination)));
-        let (value, is_called) = (literal(value), literal(is_called));
-        let set = format!("SELECT pg_catalog.setval({new}, {value}, {is_called})");
-        role::as_owner(position.owner, || query::statement(&set, &[]))?;
+        if let Some((value, is_called)) = position.read(source)? {
+            position.set(destination, &value, is_called)?;
+        }
     }
     Ok(())
+}
+
+impl Position {
+    /// Where the sequence stands in a schema: its last value, and whether that was given to someone.
+    pub fn read(&self, schema: &str) -> Result<Option<(String, bool)>> {
+        let name = ident(&self.name);
+        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {}.{name}", ident(schema));
+        let place: Vec<Option<String>> = role::as_owner(self.owner, || query::current_column(&read, &[]))?;
+        let place = place.iter().flatten().find_map(|place| place.split_once(','));
+        Ok(place.map(|(value, is_called)| (value.to_owned(), is_called == "t")))
+    }
+
+    pub fn set(&self, schema: &str, value: &str, is_called: bool) -> Result<()> {
+        let sequence = literal(&format!("{}.{}", ident(schema), ident(&self.name)));
+        let set = format!("SELECT pg_catalog.setval({sequence}, {}, {is_called})", literal(value));
+        role::as_owner(self.owner, || query::statement(&set, &[])).map(drop)
+    }
 }
 
 const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";

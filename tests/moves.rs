@@ -1,0 +1,9 @@
+//! Moving tenants between isolations.
+
+mod attack;
+mod crash;
+mod derive;
+mod fixtures;
+mod races;
+mod refused;
+mod there_and_back;
