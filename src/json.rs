@@ -9,6 +9,11 @@ use std::ffi::{CStr, CString};
 pub struct Jsonb(String);
 
 impl Jsonb {
+    /// A text that is JSON.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -48,6 +48,9 @@ mod worker;
 
 mod fleet;
 mod metering;
+
+mod database;
+
 mod tenant;
 
 mod maintenance;

@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant};
+use crate::{access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -37,6 +37,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -60,6 +62,8 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -4,12 +4,14 @@ use super::visit;
 use crate::error::Error;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
+use crate::{database, fleet, metering};
 use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    const NONE: &[Errand] = &[];
-    NONE.iter()
+    [database::state::ERRANDS, database::report::ERRANDS, metering::usage::ERRANDS, fleet::ERRANDS]
+        .into_iter()
+        .flatten()
 }
 
 /// Where the postmaster starts a worker.
@@ -18,6 +20,7 @@ fn errands() -> impl Iterator<Item = &'static Errand> {
 pub extern "C-unwind" fn pg_tenancy_errand(argument: pg_sys::Datum) {
     // SAFETY: the main function of a worker, which begins so.
     let paper = unsafe { process::begin(argument) };
+    errand::begin();
     let done = process::attempt(|| {
         let Some((name, request)) = errand::read(&paper)? else { return Ok(()) };
         visit::configure();

@@ -3,6 +3,7 @@
 use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
@@ -111,6 +112,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         access::erase(tenant)?;
         fleet::erase(tenant)?;
         metering::erase(tenant)?;
+        database::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {
