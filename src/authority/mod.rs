@@ -38,6 +38,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
         database::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -62,6 +64,8 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
         database::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
     ]
     .concat()
     .into_iter()

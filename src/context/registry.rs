@@ -168,6 +168,10 @@ static STATES: BackendStatic<[Option<(u64, Tenant)>; REMEMBERED]> = BackendStati
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     let place = usize::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) % REMEMBERED;
     let generation = changes::generation();
+    // No other tenant is of a tenant's own database, whatever rows someone has put into it.
+    if !home::admits(id.as_bytes()) {
+        return Ok(None);
+    }
     // SAFETY: one thread; the entry is copied.
     if let Some((known, tenant)) = unsafe { (*STATES.as_ptr())[place] }
         && known == generation
@@ -195,12 +199,18 @@ pub fn plan_of(id: Uuid) -> Result<(Option<String>, bool)> {
 
 /// The tenant with this slug.
 pub fn find_by_slug(slug: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()
+    Ok(TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()?.filter(is_here))
 }
 
 /// The tenant that another system knows by this id.
 pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()
+    let found = TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()?;
+    Ok(found.filter(is_here))
+}
+
+/// Whether the tenant can be one of this database: whatever rows someone has put into a tenant's own, it has no other tenant.
+fn is_here(tenant: &Tenant) -> bool {
+    home::admits(tenant.id.as_bytes())
 }
 
 fn read(row: Row) -> Result<Tenant> {

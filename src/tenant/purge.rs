@@ -121,6 +121,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         access::erase(tenant)?;
         fleet::erase(tenant)?;
         metering::erase(tenant)?;
+        database::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {
