@@ -94,13 +94,35 @@ fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
     Ok(Column { tenant_type: TenantType::Uuid, type_name: "uuid".to_owned(), not_null: false, default: None })
 }
 
+/// How the values of a tenant column are found without reading every row, where an index is led by it: from each to the next.
+const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_sort", "off"), ("max_parallel_workers_per_gather", "0")];
+
+/// The different values of a tenant column, NULL included.
+fn values(table: &Table, column: &str) -> Result<Vec<Option<String>>> {
+    let (name, table_name) = (ident(column), &table.name);
+    if !inspect::has_index(table, column)? {
+        let sql = format!("SELECT DISTINCT {name}::pg_catalog.text FROM ONLY {table_name}");
+        return role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]));
+    }
+    let sql = format!(
+        "WITH RECURSIVE found(value) AS (
+            (SELECT {name} FROM ONLY {table_name} WHERE {name} IS NOT NULL ORDER BY {name} LIMIT 1)
+            UNION ALL SELECT (SELECT t.{name} FROM ONLY {table_name} t WHERE t.{name} OPERATOR(pg_catalog.>) f.value ORDER BY t.{name} LIMIT 1)
+                FROM found f WHERE f.value IS NOT NULL
+        ) SELECT value::pg_catalog.text FROM found WHERE value IS NOT NULL
+        UNION ALL (SELECT NULL FROM ONLY {table_name} WHERE {name} IS NULL LIMIT 1)"
+    );
+    role::as_owner_of_all_rows(table.owner, || role::with_settings(BY_INDEX, || query::current_column(&sql, &[])))
+}
+
 /// Fails unless every row of `table` belongs to a tenant that exists.
-fn validate_rows(table: &Table, column: &str) -> Result<()> {
-    let sql = format!("SELECT DISTINCT {}::pg_catalog.text FROM ONLY {}", ident(column), table.name);
-    let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]))?;
+pub fn validate_rows(table: &Table, column: &str, allow_null: bool) -> Result<()> {
+    let found = values(table, column)?;
     let mut strangers = Vec::new();
     for value in found {
         match value {
+            None if allow_null => {}
             None => strangers.push("NULL".to_owned()),
             Some(value) => {
                 // A text column is compared with the canonical spelling and nothing else; a uuid is printed so.
@@ -133,7 +155,7 @@ fn validate_rows(table: &Table, column: &str) -> Result<()> {
 pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
     for table in tables.iter().filter(|table| !table.partitioned) {
-        validate_rows(table, &protection.column)?;
+        validate_rows(table, &protection.column, false)?;
     }
     own_ddl::run(|| tables.iter().try_for_each(|table| protect_one(table, protection)))
 }
@@ -194,20 +216,9 @@ fn report(tables: &[Table], default: Option<&str>, protection: &Protection) -> R
     Ok(())
 }
 
-/// Puts a table under the guard.
-#[pg_extern(security_definer)]
-#[search_path(pg_catalog, pg_temp)]
-fn protect_table(
-    table_name: Option<RegClass>,
-    tenant_column: default!(Option<Name>, "'tenant_id'"),
-    foreign_key: default!(Option<bool>, "false"),
-) -> SqlResult<bool> {
-    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
-    let Name(column) = tenant_column.ok_or(Error::Null("tenant_column"))?;
-    let foreign_key = foreign_key.ok_or(Error::Null("foreign_key"))?;
-    if column.is_empty() || column.len() > MAX_COLUMN_NAME {
-        return Err(Error::invalid("the tenant column needs a name", "").into());
-    }
+/// Puts the table and what inherits from it under the guard; false when it was already.
+pub fn protect(oid: pg_sys::Oid, column: &str, foreign_key: bool) -> Result<bool> {
+    let column = column.to_owned();
     query::refuse_old_snapshot("a table cannot be protected")?;
     for member in inspect::hierarchy(oid)? {
         lock(member.oid);
@@ -220,8 +231,7 @@ fn protect_table(
         return Err(Error::Unprotectable(
             format!("{} is protected by column {}", tables[0].name, ident(&before.column)),
             "Call unprotect_table() first.".to_owned(),
-        )
-        .into());
+        ));
     }
     inspect::refuse_open_parent(&tables[0])?;
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
@@ -246,6 +256,23 @@ fn protect_table(
         })?;
     }
     Ok(before.is_none())
+}
+
+/// Puts a table under the guard.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn protect_table(
+    table_name: Option<RegClass>,
+    tenant_column: default!(Option<Name>, "'tenant_id'"),
+    foreign_key: default!(Option<bool>, "false"),
+) -> SqlResult<bool> {
+    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
+    let Name(column) = tenant_column.ok_or(Error::Null("tenant_column"))?;
+    let foreign_key = foreign_key.ok_or(Error::Null("foreign_key"))?;
+    if column.is_empty() || column.len() > MAX_COLUMN_NAME {
+        return Err(Error::invalid("the tenant column needs a name", "").into());
+    }
+    Ok(protect(oid, &column, foreign_key)?)
 }
 
 /// References the registry. The table is scanned as its owner, who therefore needs the right to refer to ours for as long as it takes.

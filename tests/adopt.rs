@@ -1,0 +1,11 @@
+//! A single-tenant application's tables become tables that tenants share: with all their rows, while it goes on.
+
+pub mod fixtures;
+
+mod chinook;
+mod crash;
+mod fill;
+mod keys;
+mod online;
+mod refused;
+mod shapes;
