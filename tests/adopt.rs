@@ -4,8 +4,10 @@ pub mod fixtures;
 
 mod chinook;
 mod crash;
+mod each;
 mod fill;
 mod keys;
 mod online;
 mod refused;
 mod shapes;
+mod tenants;

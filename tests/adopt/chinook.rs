@@ -20,7 +20,10 @@ fn script() -> Option<String> {
 fn rows_of(database: &Database) -> String {
     let mut pg_dump = database.tool("pg_dump", "postgres");
     let dump = run(pg_dump.args(["--data-only", "--column-inserts", "--rows-per-insert=500", "--schema=public"]));
-    dump.lines().filter(|line| !line.starts_with("SE") && !line.starts_with('\\')).flat_map(|line| [line, "\n"]).collect()
+    dump.lines()
+        .filter(|line| !line.starts_with("SE") && !line.starts_with('\\'))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 const TABLES: &str =

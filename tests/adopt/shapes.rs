@@ -21,7 +21,7 @@ CREATE TABLE logs (id bigint, at date, event bigint, day date, FOREIGN KEY (even
 CREATE TABLE logs_1 PARTITION OF logs DEFAULT;
 CREATE TABLE mother (id int PRIMARY KEY, name text);
 CREATE TABLE child (age int, UNIQUE (name)) INHERITS (mother);
-CREATE UNLOGGED TABLE quick (k int PRIMARY KEY) WITH (fillfactor = 70);
+CREATE UNLOGGED TABLE quick (k int, PRIMARY KEY (k) WITH (fillfactor = 70));
 ALTER TABLE quick REPLICA IDENTITY USING INDEX quick_pkey;
 CREATE TABLE ring_a (id int PRIMARY KEY, b int);
 CREATE TABLE ring_b (id int PRIMARY KEY, a int REFERENCES ring_a);

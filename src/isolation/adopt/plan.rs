@@ -151,7 +151,8 @@ fn column(sink: &mut Sink, request: &Request) -> Result<()> {
     }
     let type_name = match column.tenant_type {
         TenantType::Uuid => "pg_catalog.uuid",
-        TenantType::Text => "pg_catalog.text",
+        TenantType::Text | TenantType::KeyText => "pg_catalog.text",
+        TenantType::KeyBigint => "pg_catalog.int8",
     };
     if column.default.is_none() {
         let change = format!("ALTER COLUMN {name} SET DEFAULT {tenant}::{type_name}");

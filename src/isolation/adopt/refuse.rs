@@ -116,7 +116,7 @@ fn check_column(root: &Root) -> Result<()> {
         return Ok(());
     }
     for table in root.members.iter().filter(|table| !table.partitioned) {
-        protect::validate_rows(table, &root.column_name, true)?;
+        protect::validate_rows(table, &root.column_name, false, true)?;
         if fill::has_rows_to_fill(table, &root.column_name)? {
             fill::refuse_interference(table, &root.column_name)?;
         }

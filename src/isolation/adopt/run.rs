@@ -86,7 +86,7 @@ fn carry_out(procedure: &Procedure, step: &Step, request: &Request) -> Result<()
             in_its_turn(procedure, step, || step.statements.iter().try_for_each(|sql| run(step, sql)))?
         }
         Action::Protect => {
-            in_its_turn(procedure, step, || protect::protect(step.root, &request.column, false).map(drop))?
+            in_its_turn(procedure, step, || protect::protect(step.root, &request.column, false, false).map(drop))?
         }
         Action::Concurrently => worker::run(procedure, step.root, step.tables[0])?,
         Action::Fill => {

@@ -46,7 +46,8 @@ impl Root {
                 "Name that column, or call unprotect_table() first.".to_owned(),
             ));
         }
-        let column = inspect::column(oid, &request.column)?;
+        let by_key = protection.as_ref().is_some_and(|protection| protection.tenant_type.is_key());
+        let column = inspect::column(oid, &request.column, by_key)?;
         Ok(Self { members, column_name: request.column.clone(), column, is_protected: protection.is_some() })
     }
 }
