@@ -7,6 +7,7 @@ use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
+use crate::isolation::adopt;
 use crate::isolation::row::erase::{self, Erased, Eraser};
 use crate::isolation::schema;
 use crate::json::Object;
@@ -120,6 +121,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         }
         access::erase(tenant)?;
         fleet::erase(tenant)?;
+        adopt::erase(tenant)?;
         metering::erase(tenant)?;
         database::erase(tenant)?;
         audit::redact(tenant)?;
