@@ -22,13 +22,17 @@ pub struct Principal {
 pub fn bind(principal: &Principal) -> Result<Uuid> {
     let Principal { tenant, user, source, grants } = principal;
     let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
-    let schema = admit(tenant, *source).and_then(|()| tenant.schema()).inspect_err(refused)?;
+    // People, keys and plans are kept here even of a tenant whose tables are in a database of its own.
+    let elsewhere = tenant.is_elsewhere();
+    let schema = || if elsewhere { Ok(None) } else { tenant.schema() };
+    let schema = admit(tenant, *source).and_then(|()| schema()).inspect_err(refused)?;
     let was_in_schema = state::bound().is_some_and(|before| before.in_schema);
     let context = Context {
         tenant: *tenant.id.as_bytes(),
         user: user.map(|user| *user.as_bytes()),
         source: *source,
         in_schema: schema.is_some(),
+        elsewhere,
     };
     warn_outside_transaction_block();
     let room = take_room(tenant, &context).inspect_err(refused)?;
@@ -123,7 +127,13 @@ fn warn_outside_transaction_block() {
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Maintenance,
+        in_schema: false,
+        elsewhere: false,
+    };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -133,7 +143,13 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 /// Runs `work`, which may run users' code, bound to the tenant whose schema it makes, then restores what was bound.
 pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Migration,
+        in_schema: false,
+        elsewhere: false,
+    };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -142,7 +158,13 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Migration,
+        in_schema: false,
+        elsewhere: false,
+    };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
 }
