@@ -10,7 +10,8 @@ const TEMPLATE: &str = "CREATE SCHEMA crm_template AUTHORIZATION owner;
     RESET ROLE;
     SELECT register_template('crm', 'crm_template')";
 const PLANS: &str =
-    "SELECT create_plan('enterprise', 'database'), set_plan_limit('enterprise', 'calls', 1000, 'month')";
+    "SELECT create_plan('enterprise', 'database'), set_plan_limit('enterprise', 'calls', 1000, 'month'),
+    set_plan_limit('free', 'members', 100), set_plan_limit('enterprise', 'members', 100)";
 
 /// What the tenant's schema is in its own database.
 const SCHEMA: &str = "CREATE SCHEMA acme AUTHORIZATION owner;
