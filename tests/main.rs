@@ -1,12 +1,14 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
 mod access;
+mod adopt;
 mod audit;
 mod authority;
 mod backup;
 mod context;
 mod crash;
 mod database_state;
+mod database;
 mod dump;
 mod examples;
 mod fleet;

@@ -28,6 +28,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         access::FUNCTIONS,
         tenant::FUNCTIONS,
         isolation::row::FUNCTIONS,
+        isolation::adopt::FUNCTIONS,
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
@@ -37,6 +38,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        database::FUNCTIONS,
         database::state::FUNCTIONS,
         database::report::FUNCTIONS,
     ]
@@ -54,6 +56,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         access::RELATIONS,
         tenant::RELATIONS,
         isolation::row::RELATIONS,
+        isolation::adopt::RELATIONS,
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
@@ -62,6 +65,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
+        database::RELATIONS,
         database::state::RELATIONS,
         database::report::RELATIONS,
     ]

@@ -1,6 +1,6 @@
 //! Binding: from "who asks for which tenant" to the context of the transaction.
 
-use super::registry::{self, Status, Tenant};
+use super::registry::{self, Identifier, Status, Tenant};
 use super::state::{self, Context, FIRST, Grants, Source};
 use super::{cursors, path, plan, sequences, setting, statement};
 use crate::error::{Error, Result};
@@ -33,6 +33,7 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
         source: *source,
         in_schema: schema.is_some(),
         elsewhere,
+        key: tenant.key,
     };
     warn_outside_transaction_block();
     let room = take_room(tenant, &context).inspect_err(refused)?;
@@ -124,6 +125,11 @@ fn warn_outside_transaction_block() {
     }
 }
 
+/// The key of a tenant that is bound for the product's own sake; a tenant that is gone has none, and no rows that one guards.
+fn key_of(tenant: Uuid) -> Option<Identifier> {
+    registry::key_of(tenant).unwrap_or_else(|error| crate::error::raise(error))
+}
+
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
@@ -133,6 +139,7 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
         source: Source::Maintenance,
         in_schema: false,
         elsewhere: false,
+        key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
@@ -149,6 +156,7 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
         source: Source::Migration,
         in_schema: false,
         elsewhere: false,
+        key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
@@ -164,6 +172,7 @@ pub fn for_migration(tenant: Uuid) {
         source: Source::Migration,
         in_schema: false,
         elsewhere: false,
+        key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));

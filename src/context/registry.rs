@@ -87,7 +87,7 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    fn new(name: &str) -> Option<Self> {
+    pub fn new(name: &str) -> Option<Self> {
         let mut bytes = [0; 63];
         bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         Some(Self { length: name.len() as u8, bytes })
@@ -106,6 +106,8 @@ pub struct Tenant {
     pub isolation: Isolation,
     /// What its plan says of its transactions; None when nothing.
     pub plan: Option<&'static Plan>,
+    /// What the application's own tables know it by; None where it has no external id, or one too long for a key.
+    pub key: Option<Identifier>,
 }
 
 impl Tenant {
@@ -224,6 +226,11 @@ fn is_here(tenant: &Tenant) -> bool {
     home::admits(tenant.id.as_bytes())
 }
 
+/// What the application's own tables know the tenant by.
+pub fn key_of(id: Uuid) -> Result<Option<Identifier>> {
+    Ok(find(id)?.and_then(|tenant| tenant.key))
+}
+
 fn read(row: Row) -> Result<Tenant> {
     read_and_announced(row)?.0.at_home()
 }
@@ -239,7 +246,8 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
         },
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
-    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan };
+    let key = row.get::<&str>(EXTERNAL_ID).and_then(Identifier::new);
+    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan, key };
     Ok((tenant, announced))
 }
 

@@ -9,9 +9,7 @@ use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    [database::state::ERRANDS, database::report::ERRANDS, metering::usage::ERRANDS, fleet::ERRANDS]
-        .into_iter()
-        .flatten()
+    database::ERRANDS.iter().copied().chain([metering::usage::ERRANDS, fleet::ERRANDS]).flatten()
 }
 
 /// Where the postmaster starts a worker.
@@ -19,7 +17,7 @@ fn errands() -> impl Iterator<Item = &'static Errand> {
 #[pg_guard]
 pub extern "C-unwind" fn pg_tenancy_errand(argument: pg_sys::Datum) {
     // SAFETY: the main function of a worker, which begins so.
-    let paper = unsafe { process::begin(argument) };
+    let paper = unsafe { process::begin_where_nobody_may(argument) };
     errand::begin();
     let done = process::attempt(|| {
         let Some((name, request)) = errand::read(&paper)? else { return Ok(()) };

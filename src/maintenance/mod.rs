@@ -25,11 +25,11 @@ pub const RELATIONS: &[(Level, &str)] =
 /// Every step of this database, in the order in which a visit does them. A tenant's own database uses things up, and reports; what is done to
 /// tenants is done where they are kept.
 fn tasks() -> Vec<&'static Task> {
-    let tasks: &[&'static [Task]] = match home::here() {
-        Some(_) => &[metering::usage::TASKS, database::TASKS_AT_HOME],
-        None => &[metering::usage::TASKS, database::TASKS, access::TASKS, tenant::TASKS[0], tenant::TASKS[1]],
+    let tasks: &[&[&'static [Task]]] = match home::here() {
+        Some(_) => &[&[metering::usage::TASKS, database::TASKS_AT_HOME]],
+        None => &[database::TASKS, &[metering::usage::TASKS, access::TASKS], &tenant::TASKS],
     };
-    tasks.iter().copied().flatten().collect()
+    tasks.iter().copied().flatten().copied().flatten().collect()
 }
 
 extension_sql_file!(
