@@ -24,3 +24,4 @@ mod schema_guard;
 mod secrecy;
 mod standby;
 mod tenant;
+mod transfer;

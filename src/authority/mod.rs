@@ -4,7 +4,7 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant};
+use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -37,6 +37,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        transfer::FUNCTIONS,
     ]
     .concat()
     .into_iter()

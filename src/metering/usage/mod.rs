@@ -18,6 +18,7 @@ mod rollup;
 mod settings;
 mod stamp;
 
+pub use archive::{prepare as prepare_archive, tables as archive_tables};
 pub use metric::ensure as ensure_metric;
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
