@@ -87,6 +87,8 @@ pub enum Error {
     Unsupported(String),
     /// A schema has something that a copy of it would lack.
     Unclonable(String),
+    /// A schema that is to be made in another database needs what that has not.
+    NeedsOutside { schema: String, objects: String },
     /// Objects outside a schema depend on what is in it.
     DependentObjects { schema: String, objects: String },
     /// A copy needs more locks than the server can hold.
@@ -142,6 +144,12 @@ fn code_of(sqlstate: &str) -> PgSqlErrorCode {
     let packed =
         sqlstate.bytes().rev().fold(0, |code, character| (code << 6) | i32::from(character.wrapping_sub(b'0') & 0x3f));
     PgSqlErrorCode::from(packed)
+}
+
+/// The five characters of a code, which is packed so (utils/elog.h, MAKE_SQLSTATE).
+pub fn sqlstate_of(code: PgSqlErrorCode) -> String {
+    let code = code as i32;
+    (0..5).map(|place| char::from(b'0' + (code >> (6 * place) & 0x3f) as u8)).collect()
 }
 
 /// What our reports name as their function, which tells them from others.
@@ -350,6 +358,11 @@ impl Error {
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
             Self::Unclonable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
                 .hint("Move it to a schema that tenants share, or drop it."),
+            Self::NeedsOutside { schema, objects } => parts(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("schema \"{schema}\" cannot be made in a database of its own: {objects}"),
+            )
+            .hint("Move what it needs into the schema, or make it part of an extension."),
             Self::DependentObjects { schema, objects } => parts(
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("schema \"{schema}\" cannot be dropped because other objects depend on it"),

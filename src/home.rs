@@ -24,6 +24,8 @@ unsafe extern "C-unwind" fn note_change(_argument: pg_sys::Datum, _cache: c_int,
 
 /// What this database is; None for one that is no tenant's.
 pub fn here() -> Option<Home> {
+    // SAFETY: takes in what other sessions have committed, and calls note_change for it.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
     if let Some(home) = KNOWN.with_borrow(|known| known.home.clone()) {
         return home;
     }

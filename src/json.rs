@@ -9,6 +9,11 @@ use std::ffi::{CStr, CString};
 pub struct Jsonb(String);
 
 impl Jsonb {
+    /// What PostgreSQL has printed before.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -66,6 +66,33 @@ impl Drop for Procedure {
 
 /// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    in_subtransaction(
+        work,
+        |error| pg_sys::panic::ErrorReport::from(error).message().to_owned(),
+        |caught| report(caught).message().to_owned(),
+    )
+}
+
+/// The same with the error whole.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let whole = |caught: &pg_sys::panic::CaughtError| {
+        let report = report(caught);
+        let [message, detail, hint] = [Some(report.message()), report.detail(), report.hint()];
+        Error::Elsewhere {
+            sqlstate: crate::error::sqlstate_of(report.sql_error_code()),
+            message: message.unwrap_or_default().to_owned(),
+            detail: detail.map(str::to_owned),
+            hint: hint.map(str::to_owned),
+        }
+    };
+    in_subtransaction(work, |error| error, whole)
+}
+
+fn in_subtransaction<T, E>(
+    work: impl FnOnce() -> Result<T>,
+    ours: impl Fn(Error) -> E,
+    theirs: impl Fn(&pg_sys::panic::CaughtError) -> E,
+) -> std::result::Result<T, E> {
     // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
     // as PL/pgSQL does for an exception block.
     unsafe {
@@ -73,13 +100,12 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
-            work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
-        }))
-        .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
-        .catch_others(|error| Err(message(&error)))
-        .catch_rust_panic(|error| Err(message(&error)))
-        .execute();
+        let (ours, theirs) = (AssertUnwindSafe(ours), AssertUnwindSafe(theirs));
+        let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(|error| ours(error))))
+            .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
+            .catch_others(|error| Err(theirs(&error)))
+            .catch_rust_panic(|error| Err(theirs(&error)))
+            .execute();
         match result {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
             Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
@@ -90,9 +116,9 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
     }
 }
 
-fn message(error: &pg_sys::panic::CaughtError) -> String {
+fn report(error: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
     use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
     match error {
-        PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report.message().to_owned(),
+        PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report,
     }
 }

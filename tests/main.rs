@@ -6,6 +6,7 @@ mod authority;
 mod backup;
 mod context;
 mod crash;
+mod database;
 mod dump;
 mod examples;
 mod fleet;

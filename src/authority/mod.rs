@@ -4,7 +4,9 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer};
+use crate::{
+    access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer,
+};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -37,6 +39,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        database::FUNCTIONS,
         transfer::FUNCTIONS,
     ]
     .concat()
@@ -61,6 +64,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
+        database::RELATIONS,
     ]
     .concat()
     .into_iter()

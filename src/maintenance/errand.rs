@@ -1,6 +1,7 @@
 //! A worker that another database has sent ([`crate::worker::errand`]).
 
 use super::visit;
+use crate::database;
 use crate::error::Error;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
@@ -8,8 +9,7 @@ use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    const NONE: &[Errand] = &[];
-    NONE.iter()
+    database::ERRANDS.iter()
 }
 
 /// Where the postmaster starts a worker.
@@ -17,7 +17,7 @@ fn errands() -> impl Iterator<Item = &'static Errand> {
 #[pg_guard]
 pub extern "C-unwind" fn pg_tenancy_errand(argument: pg_sys::Datum) {
     // SAFETY: the main function of a worker, which begins so.
-    let paper = unsafe { process::begin(argument) };
+    let paper = unsafe { process::begin_where_nobody_may(argument) };
     let done = process::attempt(|| {
         let Some((name, request)) = errand::read(&paper)? else { return Ok(()) };
         visit::configure();

@@ -15,7 +15,7 @@ pub use launcher::init;
 
 use crate::level::Level;
 use crate::worker::task::Task;
-use crate::{access, metering, tenant};
+use crate::{access, database, metering, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.worker_tasks")];
@@ -24,7 +24,7 @@ pub const RELATIONS: &[(Level, &str)] =
 
 /// Every step, in the order in which a visit does them.
 fn tasks() -> impl Iterator<Item = &'static Task> {
-    [metering::usage::TASKS, access::TASKS].into_iter().chain(tenant::TASKS).flatten()
+    [database::TASKS, metering::usage::TASKS, access::TASKS].into_iter().chain(tenant::TASKS).flatten()
 }
 
 extension_sql_file!(

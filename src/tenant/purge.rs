@@ -3,6 +3,7 @@
 use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
@@ -40,6 +41,7 @@ pub const TASKS: &[Task] =
 /// Marks the tenant, so that nothing brings it back from here on.
 fn start(tenant: Uuid, force: bool) -> Result<()> {
     lock::take_alone(tenant);
+    role::as_extension_owner(|| database::wait_for_writers(tenant))?;
     role::as_extension_owner(|| {
         let (status, expired, until, begun, slug) = query::returning(LOCK_ROW, &[tenant.into()], |row| {
             Ok((
@@ -84,6 +86,14 @@ fn add_rows(tenant: Uuid, erased: &Erased) -> Result<()> {
 /// Drops the tenant's schema, if it has one.
 fn drop_schema(tenant: Uuid) -> Result<()> {
     role::as_extension_owner(|| schema::drop_schema(tenant).map(drop))
+}
+
+/// Drops the tenant's database, if it has one. Commits.
+fn drop_database(procedure: &Procedure, tenant: Uuid) -> Result<()> {
+    if database::demolish(procedure, tenant)? {
+        notice!("dropped the database of tenant \"{tenant}\"");
+    }
+    Ok(())
 }
 
 /// Removes the next batch; false when there is nothing left to remove.
@@ -139,6 +149,7 @@ fn report(tenant: Uuid, erased: Option<Erased>) {
 fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
     start(tenant, force)?;
     procedure.commit();
+    drop_database(procedure, tenant)?;
     drop_schema(tenant)?;
     procedure.commit();
     let mut eraser = Eraser::new(tenant)?;
@@ -190,6 +201,7 @@ fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
     procedure::attempt(|| start(tenant, false))?;
     procedure.commit();
+    drop_database(procedure, tenant).map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())?;
     procedure::attempt(|| drop_schema(tenant))?;
     procedure.commit();
     let mut eraser = procedure::attempt(|| Eraser::new(tenant))?;

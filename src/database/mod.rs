@@ -1,0 +1,57 @@
+//! A database per tenant: made by a worker after the tenant was registered, closed to all until it is whole, and dropped with the tenant.
+//!
+//! [`intent`] is what is to be done and how far it is, [`found`] what there is. A database is [`create`]d, [`install`]ed, [`fill`]ed and
+//! [`open`]ed, each a step that [`provision`] takes one after the other and that a move takes with rows of its own; [`remove`] takes it away again,
+//! whole or in parts. What the template needs from outside its schema is found by [`needs`]; [`dress`] gives the database the privileges and settings
+//! of the one that keeps the registry, the control database. [`wait`], [`location`] and [`pgbouncer`] tell the rest of the world.
+
+mod create;
+mod dress;
+mod fill;
+mod found;
+mod install;
+mod intent;
+mod location;
+mod needs;
+mod open;
+mod pgbouncer;
+mod provision;
+mod remove;
+mod settings;
+mod wait;
+
+pub use create::create;
+pub use fill::{Contents, Given, fill};
+pub use found::{of as oid_of, terminate_sessions};
+pub use install::install;
+pub use intent::{register, request};
+pub use open::{is_unfinished, open, set_state, wait_for_writers};
+pub use provision::build;
+pub use remove::demolish;
+pub use settings::init;
+
+use crate::level::Level;
+use crate::worker::errand::Errand;
+use crate::worker::task::{Task, Work};
+use pgrx::prelude::*;
+
+pub const FUNCTIONS: &[(Level, &str)] = &[
+    (Level::Admin, "provision_tenants"),
+    (Level::Operator, "wait_for_tenant"),
+    (Level::App, "tenant_location"),
+    (Level::Operator, "tenant_location"),
+    (Level::Monitor, "pgbouncer_databases"),
+];
+pub const RELATIONS: &[(Level, &str)] = &[(Level::Operator, "tenancy.provisioning")];
+
+/// What background workers do of this domain.
+pub const TASKS: &[Task] = &[Task { name: "tenant databases", every_s: 5, work: Work::Call("provision_tenants()") }];
+
+/// What other databases, and this one's procedures, have done by a worker.
+pub const ERRANDS: &[Errand] = &[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND];
+
+extension_sql_file!(
+    "../../sql/database.sql",
+    name = "database",
+    requires = ["tenant", "schema", provision_tenants, wait_for_tenant, tenant_location, pgbouncer_databases]
+);

@@ -1,0 +1,4 @@
+//! A database per tenant.
+
+mod fixtures;
+mod provisioning;
