@@ -3,13 +3,14 @@
 use super::visit;
 use crate::database;
 use crate::error::Error;
+use crate::transfer;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
 use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    database::ERRANDS.iter()
+    database::ERRANDS.iter().chain(transfer::ERRANDS)
 }
 
 /// Where the postmaster starts a worker.

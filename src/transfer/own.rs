@@ -22,6 +22,8 @@ pub struct Own {
     pub texts: &'static [(&'static str, fn(&str) -> Result<()>)],
     /// Whether another tenant beside the one that was exported gets it: not its credentials, nor what it has used and paid.
     pub for_copies: bool,
+    /// Whether it is kept where the tenant's rows are: in a database of its own, where it has one.
+    pub beside_rows: bool,
 }
 
 fn email(value: &str) -> Result<()> {
@@ -64,6 +66,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[("email", email), ("name", name), ("external_id", external_id)],
         for_copies: true,
+        beside_rows: false,
     },
     Own {
         name: "members",
@@ -80,6 +83,7 @@ pub const ALL: &[Own] = &[
         )),
         texts: &[],
         for_copies: true,
+        beside_rows: false,
     },
     Own {
         name: "invitations",
@@ -100,6 +104,7 @@ pub const ALL: &[Own] = &[
         )),
         texts: &[("email", email)],
         for_copies: false,
+        beside_rows: false,
     },
     Own {
         name: "api_keys",
@@ -121,6 +126,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[("name", name)],
         for_copies: false,
+        beside_rows: false,
     },
     Own {
         name: "limits",
@@ -131,6 +137,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[("resource", resource)],
         for_copies: true,
+        beside_rows: false,
     },
     Own {
         name: "rate_limits",
@@ -141,6 +148,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[("resource", resource)],
         for_copies: true,
+        beside_rows: false,
     },
     Own {
         name: "subscription",
@@ -151,6 +159,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[],
         for_copies: false,
+        beside_rows: false,
     },
     Own {
         name: "billing_periods",
@@ -161,6 +170,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[],
         for_copies: false,
+        beside_rows: false,
     },
     Own {
         name: "billing_lines",
@@ -172,6 +182,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[("metric", resource)],
         for_copies: false,
+        beside_rows: false,
     },
     // What the rollup has not taken yet is added here as it will be then.
     Own {
@@ -194,6 +205,7 @@ pub const ALL: &[Own] = &[
         needs: Some(METRICS),
         texts: &[],
         for_copies: false,
+        beside_rows: true,
     },
     Own {
         name: "usage_uniques",
@@ -209,6 +221,7 @@ pub const ALL: &[Own] = &[
         needs: Some(METRICS),
         texts: &[],
         for_copies: false,
+        beside_rows: true,
     },
     Own {
         name: "usage_keys",
@@ -219,6 +232,7 @@ pub const ALL: &[Own] = &[
         needs: None,
         texts: &[],
         for_copies: false,
+        beside_rows: true,
     },
     Own {
         name: EVENTS,
@@ -230,6 +244,7 @@ pub const ALL: &[Own] = &[
         needs: Some(METRICS),
         texts: &[],
         for_copies: false,
+        beside_rows: true,
     },
 ];
 

@@ -1,7 +1,8 @@
 //! Loading a tenant's rows into its tables, with nothing fired: every table as its owner, and what was promised checked afterwards.
 
 use super::ids::Ids;
-use super::unpack::{Lines, Package, Packed, refused};
+use super::lines::Lines;
+use super::unpack::{Package, Packed, refused};
 use super::{people::People, references};
 use crate::error::{Error, Result};
 use crate::query::{self, ident, literal};

@@ -1,26 +1,27 @@
 //! `import_tenant`: an export becomes a tenant here.
 //!
-//! The file is [`unpack`]ed and checked as a whole before anything is written. Then, in one transaction, the tenant is registered, its [`people`]
-//! are found or made, its rows [`load`]ed with new [`ids`] where they are needed, and its [`references`] checked.
+//! The file is [`unpack`]ed and checked as a whole before anything is written. Then, in one transaction, the tenant is [`register`]ed, its [`people`]
+//! are found, what was [`known`] of it is written, its rows are [`load`]ed with new [`ids`] where they are needed, and its [`references`] checked.
+//! One with a database of its own is loaded [`away`] from here.
 
+mod away;
 mod ids;
+mod known;
+mod lines;
 mod load;
 mod people;
 mod references;
+mod register;
 mod unpack;
 
+pub use away::LOAD;
+
 use super::format;
-use super::own;
 use super::tables::Place;
-use crate::audit::{self, Entry};
-use crate::context::registry::{self, Status};
-use crate::error::{Error, Result, SqlResult};
-use crate::extension;
-use crate::guard::lock::{self, Mode as LockMode, Subject};
-use crate::json::Object;
-use crate::metering;
+use crate::error::{Error, Result, SqlResult, sqlstate_of};
+use crate::metering::limit;
 use crate::procedure::Procedure;
-use crate::query::{self, literal};
+use crate::query;
 use crate::role;
 use crate::row_file;
 use crate::sqltype::{Name, RegClass};
@@ -29,21 +30,9 @@ use people::People;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, Uuid, pg_sys};
+use register::Registered;
 use std::panic::AssertUnwindSafe;
 use unpack::{Package, refused};
-
-const TEMPLATE: &str = "SELECT true FROM tenancy.templates WHERE template = $1::name";
-const REGISTERED: &str =
-    "SELECT slug, status, isolation, schema_name::text FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
-const SOURCE: &str = "SELECT t.name, t.slug, t.plan, t.external_id, pg_catalog.pg_typeof(t.metadata)::text
-    FROM pg_catalog.jsonb_to_record($1::jsonb -> 'tenant') AS t (name text, slug text, plan text, external_id text, metadata jsonb)";
-/// The rest of what the tenant was. One that was deleted comes as cancelled.
-const RESTORE: &str = "UPDATE tenancy.tenants AS t SET created_at = f.created_at, status_since = f.status_since, status_reason = f.status_reason,
-        status = CASE WHEN f.status = 'deleted' THEN 'cancelled' ELSE f.status END
-    FROM pg_catalog.jsonb_to_record($2::jsonb -> 'tenant') AS f (created_at timestamptz, status text, status_since timestamptz, status_reason text)
-    WHERE t.id = $1";
-/// Rows of the product's own that are written at a time.
-const BATCH: usize = 500;
 
 /// What an import makes of an export.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +46,14 @@ enum Mode {
 }
 
 impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Replace => "replace",
+            Self::Beside => "beside",
+        }
+    }
+
     fn parse(text: &str) -> Result<Self> {
         match text {
             "new" => Ok(Self::New),
@@ -109,157 +106,35 @@ fn reading_the_file<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Class 22, values that are none, and the promises about a row by itself in class 23.
 fn is_data_error(code: PgSqlErrorCode) -> bool {
-    const SIX_BITS: i32 = 0x3f;
-    let letter = |place: i32| u8::try_from(((code as i32) >> (6 * place)) & SIX_BITS).unwrap_or_default() + b'0';
-    let class = [letter(0), letter(1)];
-    class == *b"22"
-        || matches!(code, PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION)
+    use PgSqlErrorCode::{ERRCODE_CHECK_VIOLATION, ERRCODE_NOT_NULL_VIOLATION};
+    sqlstate_of(code).starts_with("22") || matches!(code, ERRCODE_NOT_NULL_VIOLATION | ERRCODE_CHECK_VIOLATION)
 }
 
-/// Registers the tenant; its schema is made where its isolation asks for one.
-fn register(package: &Package, wishes: &Wishes) -> Result<Uuid> {
-    let header = &package.header;
-    let found = query::current_rows(SOURCE, &[header.json.as_str().into()], |row| {
-        Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?, row.get::<String>(4)?))
-    })?;
-    let (name, slug, plan, external_id) = found.into_iter().next().unwrap_or_default();
-    let is_new = wishes.mode == Mode::New;
-    let id = if is_new { Some(header.tenant) } else { wishes.id };
-    if id == Some(header.tenant) && !is_new {
-        return Err(Error::invalid("a tenant beside another has another id", ""));
-    }
-    if let Some(id) = id
-        && registry::find(id)?.is_some()
-    {
-        return Err(Error::Duplicate("tenant", id.to_string()));
-    }
-    let slug = wishes.slug.clone().or(if is_new { slug } else { None });
-    let plan = wishes.plan.clone().or(plan);
-    let isolation = wishes.isolation.clone();
-    let template = match &wishes.template {
-        Some(template) => Some(template.clone()),
-        None => match &header.template {
-            Some(template) if takes_template(plan.as_deref(), isolation.as_deref())? => {
-                query::value::<bool>(TEMPLATE, &[template.as_str().into()])?.map(|_| template.clone())
-            }
-            _ => None,
-        },
-    };
-    let text = |value: Option<&str>| value.map_or_else(|| "NULL".to_owned(), literal);
-    let sql = format!(
-        "SELECT {}.create_tenant(name => {}, slug => {}, plan => {}, isolation => {}, metadata => ({}::pg_catalog.jsonb -> 'tenant' -> 'metadata'), \
-         id => {}, external_id => {}, template => {})",
-        extension::schema()?,
-        text(name.as_deref()),
-        text(slug.as_deref()),
-        text(plan.as_deref()),
-        text(isolation.as_deref()),
-        literal(&header.json),
-        id.map_or_else(|| "pg_catalog.gen_random_uuid()".to_owned(), |id| literal(&id.to_string())),
-        text(external_id.as_deref().filter(|_| is_new)),
-        text(template.as_deref()),
-    );
-    let created = query::current_column::<Uuid>(&sql, &[])?.into_iter().flatten().next();
-    let id = created.ok_or_else(|| Error::Internal("create_tenant() returned nothing".to_owned()))?;
-    if is_new {
-        query::run(RESTORE, &[id.into(), header.json.as_str().into()])?;
-    }
-    Ok(id)
-}
-
-/// Whether a tenant like this is made from a template.
-fn takes_template(plan: Option<&str>, isolation: Option<&str>) -> Result<bool> {
-    let isolation = match (isolation, plan) {
-        (Some(isolation), _) => isolation.to_owned(),
-        (None, Some(plan)) => metering::plan::isolation_of(plan)?,
-        (None, None) => return Ok(false),
-    };
-    Ok(isolation != "row")
-}
-
-/// Waits until nobody writes for the tenant that is to be replaced.
-fn hold(tenant: Uuid) -> Result<Uuid> {
-    Subject::schema_of(tenant).lock(LockMode::Exclusive);
-    lock::wait_for_writers(tenant);
-    let found = query::current_rows(REGISTERED, &[tenant.into()], |row| Status::from_name(&row.must::<String>(2)?))?;
-    match found.first().copied().ok_or_else(|| Error::unknown_tenant(tenant))? {
-        status @ (Status::Provisioning | Status::Moving) => {
-            Err(Error::TenantBusy { tenant: tenant.to_string(), state: status.name() })
-        }
-        Status::Deleted => Err(Error::IllegalChange {
-            state: Status::Deleted.name(),
-            change: "get other rows: restore_tenant() comes first".to_owned(),
-        }),
-        _ => Ok(tenant),
-    }
-}
-
-/// Writes what the product knew of the tenant.
-fn write_own(package: &Package, tenant: Uuid, people: &People, mode: Mode) -> Result<()> {
-    let (there, here) = people.arrays();
-    let write = |own: &own::Own, rows: &mut Vec<String>| {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        if let Some((what, missing)) = own.needs
-            && let Some(name) =
-                query::current_rows(missing, &[rows.clone().into()], |row| row.get::<String>(1))?.into_iter().next()
-        {
-            return Err(Error::Unknown(what, name.unwrap_or_default()));
-        }
-        let arguments = [tenant.into(), std::mem::take(rows).into(), there.clone().into(), here.clone().into()];
-        let needed = if own.import.contains("$3") { 4 } else { 2 };
-        query::run(own.import, &arguments[..needed]).map(drop)
-    };
-    for (own, lines) in package.own.iter().filter(|(own, _)| own.for_copies || mode == Mode::New) {
-        if own.name == own::EVENTS {
-            metering::usage::prepare_archive()?;
-        }
-        let mut rows: Vec<String> = Vec::new();
-        lines.read(|line| {
-            rows.push(String::from_utf8(line.to_vec()).map_err(|_| Error::Encoding)?);
-            if rows.len() == BATCH { role::without_triggers(|| write(own, &mut rows)) } else { Ok(()) }
-        })?;
-        role::without_triggers(|| write(own, &mut rows))?;
-    }
-    Ok(())
-}
-
-/// Makes the tenant of what was unpacked, as the extension's owner; its id.
-fn import(package: &Package, wishes: &Wishes) -> Result<Uuid> {
+/// Makes the tenant of what was unpacked, or replaces its rows, where they are in this database; as the extension's owner.
+fn import_here(package: &Package, wishes: &Wishes) -> Result<()> {
     let replaces = wishes.mode == Mode::Replace;
-    let tenant = if replaces { hold(package.header.tenant)? } else { register(package, wishes)? };
-    let found = query::current_rows(REGISTERED, &[tenant.into()], |row| {
-        Ok((row.must::<String>(1)?, row.must::<String>(3)?, row.get::<String>(4)?))
-    })?;
-    let (slug, isolation, schema) = found.into_iter().next().ok_or_else(|| Error::unknown_tenant(tenant))?;
+    let tenant = if replaces { package.header.tenant } else { register::register(package, wishes)? };
+    let registered = if replaces { register::hold(tenant)? } else { Registered::get(tenant)? };
+    if replaces && registered.isolation == "database" {
+        let rows = away::replace(package, tenant, wishes)?;
+        return register::record(package, tenant, wishes, rows);
+    }
     let beside = wishes.mode == Mode::Beside;
-    let way = Way { new_ids: wishes.new_ids.unwrap_or(beside), replaces };
     let people = if replaces { People::default() } else { People::find(package, tenant, beside)? };
     if !replaces {
-        write_own(package, tenant, &people, wishes.mode)?;
+        known::write(package, tenant, &people, wishes.mode, false)?;
+        known::write(package, tenant, &people, wishes.mode, true)?;
     }
-    let place = query::as_of_now(|| Place::read(tenant, schema.as_deref(), pg_sys::RowExclusiveLock as _))?;
+    if wishes.mode == Mode::New {
+        register::restore(package, tenant)?;
+    }
+    let schema = registered.schema.as_deref();
+    let place = query::as_of_now(|| Place::read(tenant, schema, pg_sys::RowExclusiveLock as _))?;
+    let way = Way { new_ids: wishes.new_ids.unwrap_or(beside), replaces };
     let rows = load::load(&place, package, &people, &way)?;
     // They are counted again when they are asked for.
-    metering::limit::erase(tenant)?;
-    audit::record(&Entry {
-        action: "tenant.import",
-        tenant: Some(tenant),
-        target: Some(&slug),
-        after: Some(
-            Object::new()
-                .text("source", &package.header.tenant.to_string())
-                .text("source_isolation", &package.header.isolation)
-                .text("isolation", &isolation)
-                .boolean("replaced", replaces)
-                .number("rows", rows)
-                .finish(),
-        ),
-        ..Entry::default()
-    })?;
-    notice!("imported {rows} rows of tenant \"{}\" as tenant \"{tenant}\" ({slug})", package.header.tenant);
-    Ok(tenant)
+    limit::erase(tenant)?;
+    register::record(package, tenant, wishes, rows)
 }
 
 /// Makes a tenant of an export, or replaces the rows of one.
@@ -281,7 +156,7 @@ fn import_tenant(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<()> {
     // SAFETY: PostgreSQL is calling this procedure with this record.
-    let _procedure = unsafe { Procedure::begin(fcinfo, "import_tenant") }?;
+    let procedure = unsafe { Procedure::begin(fcinfo, "import_tenant") }?;
     let RegClass(source) = source.ok_or(Error::Null("source"))?;
     let wishes = Wishes {
         mode: Mode::parse(mode.ok_or(Error::Null("mode"))?)?,
@@ -295,10 +170,16 @@ fn import_tenant(
     wishes.check()?;
     query::refuse_old_snapshot("a tenant cannot be imported")?;
     let package = unpack::unpack(source)?;
-    reading_the_file(|| {
-        role::as_extension_owner(|| {
-            role::with_settings(format::SETTINGS, || row_file::with_settings(|| import(&package, &wishes)))
-        })
-    })?;
+    let as_owner = |work: &dyn Fn() -> Result<()>| {
+        let settled = || role::with_settings(format::SETTINGS, || row_file::with_settings(work));
+        reading_the_file(|| role::as_extension_owner(settled))
+    };
+    let is_away = wishes.mode != Mode::Replace
+        && reading_the_file(|| role::as_extension_owner(|| register::isolation(&package, &wishes)))? == "database";
+    if is_away {
+        away::make(&procedure, &package, &wishes)?;
+    } else {
+        as_owner(&|| import_here(&package, &wishes))?;
+    }
     Ok(())
 }

@@ -34,6 +34,11 @@ fn user_of(row: &Value, field: &str) -> Result<Option<[u8; 16]>> {
 }
 
 impl People {
+    /// Those who are already known.
+    pub fn with(changed: Vec<(Uuid, Uuid)>) -> Self {
+        Self { changed, known: BTreeSet::new() }
+    }
+
     /// Finds out who is here; `beside` says that the tenant is to be another than the one in the file.
     pub fn find(package: &Package, tenant: Uuid, beside: bool) -> Result<Self> {
         let mut people = Self::default();

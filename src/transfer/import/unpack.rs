@@ -1,16 +1,14 @@
 //! Reading an export, which nobody has to trust: its form is checked, and its checksum, before anything is done with it.
 
+use super::lines::Lines;
 use crate::error::{Error, Result};
 use crate::query;
 use crate::relation;
-use crate::scratch::Scratch;
 use crate::transfer::format::{self, Checksum, kind};
 use crate::transfer::own;
 use crate::uuid;
 use pgrx::{Uuid, pg_sys};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
 
 const RELATION: &str = "SELECT c.relkind::text, c.relrowsecurity,
         (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a JOIN (VALUES ('seq', 'int8'), ('kind', 'text'), ('name', 'text'), ('data', 'text'))
@@ -27,61 +25,6 @@ pub fn refused(what: impl AsRef<str>) -> Error {
     )
 }
 
-fn failed(error: std::io::Error) -> Error {
-    Error::Internal(format!("a temporary file could not be used: {error}"))
-}
-
-/// Lines that are kept in a file.
-pub struct Lines {
-    file: Scratch,
-    writer: Option<BufWriter<File>>,
-    pub count: u64,
-    ends_with_line: bool,
-}
-
-impl Lines {
-    pub fn new() -> Result<Self> {
-        let file = Scratch::new()?;
-        crate::scratch::write(file.path(), "")?;
-        let writer = File::options().write(true).open(file.path()).map_err(failed)?;
-        Ok(Self { file, writer: Some(BufWriter::with_capacity(format::CHUNK, writer)), count: 0, ends_with_line: true })
-    }
-
-    /// Adds a part, which may end anywhere.
-    pub fn add(&mut self, part: &[u8]) -> Result<()> {
-        self.count += memchr::memchr_iter(b'\n', part).count() as u64;
-        self.ends_with_line = part.last().is_none_or(|last| *last == b'\n');
-        match &mut self.writer {
-            Some(writer) => writer.write_all(part).map_err(failed),
-            None => Err(Error::Internal("a file is written that is complete".to_owned())),
-        }
-    }
-
-    pub fn finish(&mut self) -> Result<()> {
-        match self.writer.take() {
-            Some(mut writer) => writer.flush().map_err(failed),
-            None => Ok(()),
-        }
-    }
-
-    pub fn path(&self) -> &std::path::Path {
-        self.file.path()
-    }
-
-    /// Hands out the lines, each without its end.
-    pub fn read(&self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut reader = BufReader::with_capacity(format::CHUNK, File::open(self.path()).map_err(failed)?);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-                return Ok(());
-            }
-            each(line.strip_suffix(b"\n").unwrap_or(&line))?;
-        }
-    }
-}
-
 /// A table's rows.
 pub struct Packed {
     pub name: String,
@@ -92,6 +35,7 @@ pub struct Packed {
 }
 
 /// What the tenant was, as JSON, and where.
+#[derive(Clone)]
 pub struct Header {
     pub tenant: Uuid,
     pub isolation: String,
@@ -193,7 +137,7 @@ impl Reader {
             self.tables.iter().map(|table| table.rows.count).chain(self.own.iter().map(|(_, lines)| lines.count));
         let rows = lines.sum::<u64>();
         let number = |field: &str| end.get(field).and_then(Value::as_u64);
-        let is_whole = self.tables.iter().all(|table| table.rows.ends_with_line)
+        let is_whole = self.tables.iter().all(|table| table.rows.is_whole())
             && number("records") == Some((self.records - 1).cast_unsigned())
             && number("rows") == Some(rows)
             && text(&end, "sha256")?.as_deref() == Some(self.checksum.finish().as_str());
