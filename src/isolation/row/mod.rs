@@ -14,6 +14,7 @@ pub mod protect;
 mod status;
 
 pub use events::{command_tag, verify_protection};
+pub use inspect::TenantType;
 
 use crate::level::Level;
 use pgrx::prelude::*;
