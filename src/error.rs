@@ -81,10 +81,14 @@ pub enum Error {
     MaterializedView { view: String, table: String },
     /// A procedure of several transactions was called inside one.
     InTransactionBlock(&'static str),
+    /// A row refers to one that is not there, or is another tenant's: table and constraint.
+    Dangling { table: String, constraint: String },
     /// Not there in this version.
     Unsupported(String),
     /// A schema has something that a copy of it would lack.
     Unclonable(String),
+    /// A schema that is to be made in another database needs what that has not.
+    NeedsOutside { schema: String, objects: String },
     /// Objects outside a schema depend on what is in it.
     DependentObjects { schema: String, objects: String },
     /// A copy needs more locks than the server can hold.
@@ -109,6 +113,8 @@ pub enum Error {
     Moved(String),
     /// A shared table still holds the rows that were moved out of it.
     LeftRows(String),
+    /// Kept by another database, from which this tenant's own has a copy.
+    KeptByControl(String),
     /// What was raised elsewhere: by a worker in another database, or where something had to be put back before it is raised again.
     Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
@@ -146,10 +152,10 @@ fn code_of(sqlstate: &str) -> PgSqlErrorCode {
     PgSqlErrorCode::from(packed)
 }
 
-/// The five characters of a code.
-fn unpacked(code: PgSqlErrorCode) -> String {
-    let packed = code as i32;
-    (0..5).map(|place| char::from(b'0' + (packed >> (6 * place) & 0x3f) as u8)).collect()
+/// The five characters of a code, which is packed so (utils/elog.h, MAKE_SQLSTATE).
+pub fn sqlstate_of(code: PgSqlErrorCode) -> String {
+    let code = code as i32;
+    (0..5).map(|place| char::from(b'0' + (code >> (6 * place) & 0x3f) as u8)).collect()
 }
 
 /// What our reports name as their function, which tells them from others.
@@ -209,7 +215,7 @@ impl Error {
 
     /// An error that PostgreSQL raised, to be raised again.
     pub fn caught(report: &ErrorReportWithLevel) -> Self {
-        let sqlstate = unpacked(report.sql_error_code());
+        let sqlstate = sqlstate_of(report.sql_error_code());
         let [detail, hint] = [report.detail(), report.hint()].map(|text| text.map(str::to_owned));
         Self::Elsewhere { sqlstate, message: report.message().to_owned(), detail, hint }
     }
@@ -220,7 +226,7 @@ impl Error {
             return self;
         }
         let Parts { code, message, detail, hint } = self.parts();
-        Self::Elsewhere { sqlstate: unpacked(code), message, detail, hint }
+        Self::Elsewhere { sqlstate: sqlstate_of(code), message, detail, hint }
     }
 
     /// SQLSTATE, message, detail and hint, for an error that is written down instead of raised.
@@ -371,9 +377,19 @@ impl Error {
                 format!("{name} cannot run inside a transaction block"),
             )
             .hint("It commits as it goes: call it by itself."),
+            Self::Dangling { table, constraint } => parts(
+                ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("rows of {table} violate foreign key constraint \"{constraint}\""),
+            )
+            .hint("What they refer to is not there, or is another tenant's."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
             Self::Unclonable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
                 .hint("Move it to a schema that tenants share, or drop it."),
+            Self::NeedsOutside { schema, objects } => parts(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("schema \"{schema}\" cannot be made in a database of its own: {objects}"),
+            )
+            .hint("Move what it needs into the schema, or make it part of an extension."),
             Self::DependentObjects { schema, objects } => parts(
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("schema \"{schema}\" cannot be dropped because other objects depend on it"),
@@ -441,6 +457,11 @@ impl Error {
                 format!("{table} still holds rows that were moved to the tenant's schema"),
             )
             .hint("Try again when they are removed: tenancy.moves says how far that is, clean_move() does it."),
+            Self::KeptByControl(control) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("this database is a tenant's own, and database \"{control}\" keeps its tenant, people, keys, plans and levels"),
+            )
+            .hint(format!("Do it in database \"{control}\": what changes there is here within seconds.")),
             Self::Elsewhere { sqlstate, message, detail, hint } => {
                 Parts { code: code_of(&sqlstate), message, detail, hint }
             }

@@ -7,9 +7,10 @@
 //! `tenant: uuid state of control`, on a database that is a tenant's own: its state, and the database that keeps its registry. Labels of databases
 //! are in a catalog that all databases share, so that a change of state reaches the tenant's database with the commit that makes it.
 
+use crate::error::{Error, Result};
 use crate::uuid;
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 
 pub const PROVIDER: &str = "pg_tenancy";
 /// The label of a protected table.
@@ -51,7 +52,7 @@ unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label:
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "labels of pg_tenancy are set by protect_table(), allow_definer(), register_template() and create_tenant_schema()"
+            "labels of pg_tenancy are set by protect_table(), allow_definer(), register_template() and create_tenant_schema(), and those of databases by the product"
         );
     }
     if !known {
@@ -94,6 +95,21 @@ impl Home {
 /// What a database is, as its label says; None for one that is no tenant's. Reads the catalog: whoever asks often remembers it.
 pub fn of_database(database: pg_sys::Oid) -> Option<Home> {
     of(pg_sys::DatabaseRelationId, database).and_then(|label| Home::from_label(&label))
+}
+
+/// Labels a database until the transaction's end says whether it stays so. Nobody drops or renames it meanwhile.
+pub fn set_of_database(database: pg_sys::Oid, home: &Home) -> Result<()> {
+    let label = CString::new(home.to_label()).map_err(|_| Error::Internal("a label has a zero byte".to_owned()))?;
+    let object = pg_sys::ObjectAddress { classId: pg_sys::DatabaseRelationId, objectId: database, objectSubId: 0 };
+    // SAFETY: what SECURITY LABEL does, by oid; C strings that are copied.
+    unsafe {
+        let mode = pg_sys::ShareUpdateExclusiveLock as _;
+        pg_sys::LockSharedObject(pg_sys::DatabaseRelationId, database, 0, mode);
+        pg_sys::SetSecurityLabel(&object, PROVIDER_NAME.as_ptr(), label.as_ptr());
+        pg_sys::CacheInvalidateCatalog(pg_sys::DatabaseRelationId);
+        pg_sys::CommandCounterIncrement();
+    }
+    Ok(())
 }
 
 /// What a schema is used for, as its label says.

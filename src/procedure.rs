@@ -1,6 +1,7 @@
 //! Procedures that commit as they go: what a C procedure must do to be one.
 
 use crate::error::{Error, Result};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::panic::AssertUnwindSafe;
 
@@ -64,31 +65,8 @@ impl Drop for Procedure {
     }
 }
 
-/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
-pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
-    undoing(|| {
-        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| {
-            work().map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())
-        }))
-        .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
-        .catch_others(|error| Err(report(&error).message().to_owned()))
-        .catch_rust_panic(|error| Err(report(&error).message().to_owned()))
-        .execute()
-    })
-}
-
-/// The same with all that is said of the error, a cancellation too: for whoever has something to put back, and then raises it.
-pub fn attempt_all<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    undoing(|| {
-        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(Error::as_raised)))
-            .catch_others(|error| Err(Error::caught(report(&error))))
-            .catch_rust_panic(|error| Err(Error::caught(report(&error))))
-            .execute()
-    })
-}
-
-/// Runs `work`, which catches errors, in a subtransaction that ends as it does.
-fn undoing<T, E>(work: impl FnOnce() -> std::result::Result<T, E>) -> std::result::Result<T, E> {
+/// Runs `work` in a subtransaction, which is undone when it fails.
+fn in_subtransaction<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, CaughtError> {
     // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
     // as PL/pgSQL does for an exception block.
     unsafe {
@@ -96,10 +74,11 @@ fn undoing<T, E>(work: impl FnOnce() -> std::result::Result<T, E>) -> std::resul
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let result = work();
+        let result =
+            pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).catch_rust_panic(Err).execute();
         match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
@@ -107,8 +86,44 @@ fn undoing<T, E>(work: impl FnOnce() -> std::result::Result<T, E>) -> std::resul
     }
 }
 
-fn report(error: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
-    use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
+/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    match in_subtransaction(work) {
+        Ok(result) => result.map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned()),
+        // With the subtransaction ended: nobody else would end it, and the session would be left in it.
+        Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
+        Err(error) => Err(report(&error).message().to_owned()),
+    }
+}
+
+/// The same with the error whole.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match in_subtransaction(work) {
+        Ok(result) => result,
+        Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
+        Err(error) => Err(Error::caught(report(&error))),
+    }
+}
+
+/// The same, a cancellation too: for whoever has something to put back before it is raised.
+pub fn caught_all<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    in_subtransaction(work).unwrap_or_else(|error| Err(Error::caught(report(&error))))
+}
+
+/// Runs `work` in a subtransaction; None where it was undone because a lock was not to be had in time, or by a deadlock.
+pub fn unless_locked<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
+    match in_subtransaction(work) {
+        Ok(result) => result.map(Some),
+        Err(error) => match report(&error).sql_error_code() {
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED => Ok(None),
+            _ => error.rethrow(),
+        },
+    }
+}
+
+fn report(error: &CaughtError) -> &ErrorReportWithLevel {
+    use CaughtError::{ErrorReport, PostgresError, RustPanic};
     match error {
         PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report,
     }

@@ -69,23 +69,8 @@ pub fn as_extension_owner<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     with_settings([("search_path", "pg_catalog, pg_temp")], work)
 }
 
-/// Runs `work` without the triggers of users and the checks of foreign keys, as logical replication applies changes that have had both. The
-/// caller checks the keys.
-pub fn without_triggers<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    with_settings_of(pg_sys::GucContext::PGC_SUSET, [("session_replication_role", "replica")], work)
-}
-
 /// Runs `work` with these settings, as a function with SET clauses does.
 pub fn with_settings<'a, T>(
-    settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    with_settings_of(pg_sys::GucContext::PGC_USERSET, settings, work)
-}
-
-/// The same of settings that not everyone may change.
-fn with_settings_of<'a, T>(
-    context: pg_sys::GucContext::Type,
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
@@ -98,7 +83,7 @@ fn with_settings_of<'a, T>(
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),
-                context,
+                pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,
@@ -106,6 +91,26 @@ fn with_settings_of<'a, T>(
                 false,
             );
         }
+    }
+    work()
+}
+
+/// Runs `work` without any trigger or foreign key but those that are always to fire: rows are what they are, and have been through all of that before.
+/// What references promise is then the caller's to check.
+pub fn without_triggers<T>(work: impl FnOnce() -> T) -> T {
+    let _settings = Settings::keep();
+    // SAFETY: C strings, which are copied; only superusers may set it, which is what the product is. Undone with the level that was just opened.
+    unsafe {
+        pg_sys::set_config_option(
+            c"session_replication_role".as_ptr(),
+            c"replica".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
     }
     work()
 }

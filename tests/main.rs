@@ -1,11 +1,14 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
 mod access;
+mod adopt;
 mod audit;
 mod authority;
 mod backup;
 mod context;
 mod crash;
+mod database_state;
+mod database;
 mod dump;
 mod examples;
 mod fleet;
@@ -25,3 +28,4 @@ mod schema_guard;
 mod secrecy;
 mod standby;
 mod tenant;
+mod transfer;

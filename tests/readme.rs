@@ -417,6 +417,7 @@ impl Granted {
             .batch_execute(
                 "CREATE ROLE backend;
                 CREATE SCHEMA reports;
+                CREATE SCHEMA shop AUTHORIZATION owner;
                 CREATE SCHEMA crm_template AUTHORIZATION owner;
                 CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
             )
@@ -425,6 +426,12 @@ impl Granted {
             .connect("owner")
             .batch_execute(
                 "CREATE TABLE orders (id bigint PRIMARY KEY);
+                CREATE TABLE shop.customers (id bigint PRIMARY KEY);
+                CREATE TABLE invoices (id bigint PRIMARY KEY);
+                CREATE TABLE notes (body text);
+                GRANT SELECT ON notes TO admin;
+                CREATE TABLE organizations (id bigint PRIMARY KEY, name text);
+                INSERT INTO organizations VALUES (1, 'One'), (2, 'Two');
                 CREATE TABLE crm_template.deal_stages (stage text PRIMARY KEY);
                 CREATE TABLE crm_template.contacts (name text PRIMARY KEY)",
             )
@@ -444,7 +451,7 @@ impl Granted {
             "SELECT create_plan('pro'), create_metric('api_calls'), create_metric('agent_minutes'), set_plan_limit('free', 'api_calls', 1000, 'month'), set_plan_rate_limit('free', 'api_calls', 100),
                 create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
                 create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
-                create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
+                create_tenant('Example', id => '{EXAMPLE_TENANT}', external_id => '42', owner => '{owner}')"
         );
         database.connect("operator").batch_execute(&tenants).expect("create tenants");
         let mut transaction = app.transaction().expect("begin");

@@ -4,7 +4,9 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer};
+use crate::{
+    access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer,
+};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -28,6 +30,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         access::FUNCTIONS,
         tenant::FUNCTIONS,
         isolation::row::FUNCTIONS,
+        isolation::adopt::FUNCTIONS,
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
@@ -37,6 +40,10 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        database::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
+        transfer::FUNCTIONS,
         transfer::moving::FUNCTIONS,
     ]
     .concat()
@@ -53,6 +60,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         access::RELATIONS,
         tenant::RELATIONS,
         isolation::row::RELATIONS,
+        isolation::adopt::RELATIONS,
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
@@ -61,6 +69,9 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
+        database::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
         transfer::moving::RELATIONS,
     ]
     .concat()

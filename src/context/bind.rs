@@ -38,7 +38,10 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
 fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
     let Principal { user, source, grants, .. } = principal;
     let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
-    let schema = admit(tenant, *source).and_then(|()| tenant.schema()).inspect_err(refused)?;
+    // People, keys and plans are kept here even of a tenant whose tables are in a database of its own.
+    let elsewhere = tenant.is_elsewhere();
+    let schema = || if elsewhere { Ok(None) } else { tenant.schema() };
+    let schema = admit(tenant, *source).and_then(|()| schema()).inspect_err(refused)?;
     let was_in_schema = state::bound().is_some_and(|before| before.is_in_schema());
     let context = Context {
         tenant: *tenant.id.as_bytes(),
@@ -46,6 +49,8 @@ fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
         source: *source,
         schema: place(tenant, schema)?,
         shared_is_closed: schema.is_some() && tenant.left_rows,
+        elsewhere,
+        key: tenant.key,
     };
     let room = take_room(tenant, &context).inspect_err(refused)?;
     setting::set(Some((&context, grants)));
@@ -149,10 +154,15 @@ fn warn_outside_transaction_block() {
     }
 }
 
+/// The key of a tenant that is bound for the product's own sake; a tenant that is gone has none, and no rows that one guards.
+fn key_of(tenant: Uuid) -> Option<Identifier> {
+    registry::key_of(tenant).unwrap_or_else(|error| crate::error::raise(error))
+}
+
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context::of(*tenant.as_bytes(), Source::Maintenance);
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Maintenance) };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -162,7 +172,7 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 /// Runs `work`, which may run users' code, bound to the tenant whose schema it makes, then restores what was bound.
 pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context::of(*tenant.as_bytes(), Source::Migration);
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Migration) };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -171,7 +181,7 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
-    let context = Context::of(*tenant.as_bytes(), Source::Migration);
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Migration) };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
 }

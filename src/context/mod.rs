@@ -16,10 +16,12 @@ mod setting;
 mod state;
 mod statement;
 
-pub use bind::{Principal, bind, for_maintenance, for_migration, refuse_moved, while_making_schema};
+pub use bind::{Principal, bind, for_maintenance, for_migration, refuse_moved, set_by_id, while_making_schema};
 pub use cursors::see_statement;
 pub use sequences::forget_unbound as forget_unbound_sequences;
-pub use state::{Context, Grants, Source, bound, generation, grants, in_maintenance, in_migration};
+pub use state::{
+    Context, Grants, Source, bound, generation, grants, in_maintenance, in_migration, refuse_elsewhere,
+};
 
 use crate::level::Level;
 
@@ -30,6 +32,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Client, "clear_tenant"),
     (Level::Public, "current_tenant"),
     (Level::Public, "current_tenant_text"),
+    (Level::Public, "current_tenant_key_text"),
+    (Level::Public, "current_tenant_key_bigint"),
     (Level::Public, "current_tenant_or_null"),
     (Level::Public, "current_user_id"),
     (Level::Public, "current_principal"),

@@ -38,6 +38,7 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
     let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
     let context = context::bound();
     let bound = context.is_some();
+    let elsewhere = context.is_some_and(|context| context.elsewhere);
     let shared_is_closed = context.is_some_and(|context| context.shared_is_closed);
     let schemas = namespace::are_used_by_now();
     // SAFETY: the caller's promise.
@@ -68,6 +69,10 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
         }
         if shared_is_closed && place == Place::Shared && relation::is_protected(usage.relation) {
             return Err(Error::LeftRows(relation::name(usage.relation)));
+        }
+        if elsewhere && (place == Place::Own || relation::is_protected(usage.relation)) {
+            // What is left of it here is not the tenant's any more.
+            context::refuse_elsewhere()?;
         }
         if bound && usage.required & WRITES != 0 && (place == Place::Own || relation::is_protected(usage.relation)) {
             lock::admit_writer();

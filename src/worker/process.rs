@@ -25,13 +25,29 @@ const STATEMENT_TIMEOUT: c_int = 3;
 /// # Safety
 /// Called once, first, by the main function of a [`super::Worker`], with its argument.
 pub unsafe fn begin(argument: pg_sys::Datum) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { connect(argument, 0) }
+}
+
+/// Like [`begin`], also in a database that allows no connections, as one does that is being made.
+///
+/// # Safety
+/// As [`begin`].
+pub unsafe fn begin_where_nobody_may(argument: pg_sys::Datum) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { connect(argument, pg_sys::BGWORKER_BYPASS_ALLOWCONN) }
+}
+
+/// # Safety
+/// As [`begin`].
+unsafe fn connect(argument: pg_sys::Datum, flags: u32) -> String {
     // SAFETY: the caller's promise; the entry's texts are C strings.
     unsafe {
         version::handle_signal(pg_sys::SIGTERM as c_int, die);
         version::handle_signal(pg_sys::SIGHUP as c_int, SignalHandlerForConfigReload);
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = pg_sys::Oid::from(argument.value() as u32);
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, flags);
         pg_sys::pgstat_report_appname(c"pg_tenancy".as_ptr());
         CStr::from_ptr((*pg_sys::MyBgworkerEntry).bgw_extra.as_ptr()).to_string_lossy().into_owned()
     }

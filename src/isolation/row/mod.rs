@@ -8,12 +8,13 @@ mod advice;
 pub mod erase;
 mod events;
 pub mod inspect;
-mod matview;
+pub mod matview;
 mod policy;
-mod protect;
+pub mod protect;
 mod status;
 
 pub use events::{command_tag, verify_protection};
+pub use inspect::TenantType;
 
 use crate::level::Level;
 use pgrx::prelude::*;

@@ -302,10 +302,11 @@ fn run(procedure: &Procedure, tenant: Uuid, to: Isolation, template: Option<Stri
     settle(procedure, tenant)?;
     let order = role::as_extension_owner(|| start(tenant, to, template, clean))?;
     procedure.commit();
-    let performed = procedure::attempt_all(|| role::as_extension_owner(|| perform(&order)));
+    let performed = procedure::caught_all(|| role::as_extension_owner(|| perform(&order)));
     let moved = match performed {
         Ok(moved) => moved,
         Err(error) => {
+            let error = error.as_raised();
             let Error::Elsewhere { sqlstate, message, .. } = &error else { return Err(error) };
             role::as_extension_owner(|| match record::unfinished(tenant)? {
                 Some(unfinished) => take_back(&unfinished, sqlstate, message),

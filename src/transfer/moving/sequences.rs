@@ -1,8 +1,8 @@
 //! Positions of sequences: a new place goes on where the old one was, and a sequence that tenants share goes forward only.
 
 use super::tables::Table;
-use crate::error::{Error, Result};
-use crate::isolation::schema::copy::Position;
+use crate::error::Result;
+use crate::isolation::schema::Place;
 use crate::query::{self, ident};
 use crate::role;
 use pgrx::prelude::*;
@@ -41,7 +41,8 @@ pub fn warn_of_keys(tables: &[&Table]) -> Result<()> {
 
 /// A sequence of a schema.
 pub struct Sequence {
-    position: Position,
+    name: String,
+    owner: pg_sys::Oid,
     is_ascending: bool,
     half: i64,
     /// The table, its owner and the column.
@@ -50,69 +51,78 @@ pub struct Sequence {
 
 pub fn of_schema(schema: pg_sys::Oid) -> Result<Vec<Sequence>> {
     query::current_rows(SEQUENCES, &[schema.into()], |row| {
-        let position = Position { name: row.must(1)?, owner: row.must(2)?, table: None };
         let column = row.get::<String>(5)?.zip(row.get::<pg_sys::Oid>(6)?).zip(row.get::<String>(7)?);
         let column = column.map(|((table, owner), column)| (table, owner, column));
-        Ok(Sequence { position, is_ascending: row.must(3)?, half: row.must(4)?, column })
+        Ok(Sequence {
+            name: row.must(1)?,
+            owner: row.must(2)?,
+            is_ascending: row.must(3)?,
+            half: row.must(4)?,
+            column,
+        })
     })
-}
-
-fn number(text: &str) -> Result<i64> {
-    text.parse().map_err(|_| Error::Internal("the position of a sequence is no number".to_owned()))
 }
 
 /// Lets the sequences of a new schema go on where those of the same names are that tenants share; one that has none there, behind the numbers that
 /// its column has.
 pub fn follow(shared: &str, shared_sequences: &[Sequence], new: &str, new_sequences: &[Sequence]) -> Result<()> {
     for sequence in new_sequences {
-        let source = shared_sequences.iter().find(|source| source.position.name == sequence.position.name);
-        let position = match (source, &sequence.column) {
-            (Some(source), _) => source.position.read(shared)?,
-            (None, Some((table, owner, column))) => {
-                let last = if sequence.is_ascending { "max" } else { "min" };
-                let sql = format!(
-                    "SELECT pg_catalog.{last}({})::pg_catalog.text FROM {}.{}",
-                    ident(column),
-                    ident(new),
-                    ident(table)
-                );
-                let found: Vec<Option<String>> =
-                    role::as_owner_of_all_rows(*owner, || query::current_column(&sql, &[]))?;
-                found.into_iter().flatten().next().map(|value| (value, true))
-            }
-            (None, None) => None,
+        let source = shared_sequences.iter().find(|source| source.name == sequence.name);
+        let place = match source {
+            Some(source) => Place::of(shared, &source.name, source.owner)?.map(|place| (place.value, place.is_called)),
+            None => sequence.last_in_column(new)?.map(|last| (last, true)),
         };
-        if let Some((value, is_called)) = position {
-            sequence.position.set(new, &value, is_called)?;
+        if let Some((value, is_called)) = place {
+            let Sequence { name, owner, .. } = sequence;
+            Place { sequence: name.clone(), owner: *owner, value, is_called }.take(new)?;
         }
     }
     Ok(())
 }
 
-/// Brings the sequences that tenants share forward to those of a schema, so that none gives a number that a moved row has. One that stands beyond
-/// half of its range does not take the others along: a tenant must not use up what is everybody's.
-pub fn bring_forward(own: &str, own_sequences: &[Sequence], shared: &str, shared_sequences: &[Sequence]) -> Result<()> {
-    for target in shared_sequences {
-        let name = &target.position.name;
-        let Some(source) = own_sequences.iter().find(|source| source.position.name == *name) else { continue };
-        let (Some((from, is_called)), Some((to, _))) = (source.position.read(own)?, target.position.read(shared)?)
-        else {
-            continue;
-        };
-        let (from, to) = (number(&from)?, number(&to)?);
-        let is_ahead = if target.is_ascending { from > to } else { from < to };
-        if !is_ahead {
-            continue;
+impl Sequence {
+    /// The last number that the rows of its column have.
+    fn last_in_column(&self, schema: &str) -> Result<Option<i64>> {
+        let Some((table, owner, column)) = &self.column else { return Ok(None) };
+        let last = if self.is_ascending { "max" } else { "min" };
+        let (schema, table, column) = (ident(schema), ident(table), ident(column));
+        let sql = format!("SELECT pg_catalog.{last}({column})::pg_catalog.int8 FROM {schema}.{table}");
+        let found: Vec<Option<i64>> = role::as_owner_of_all_rows(*owner, || query::current_column(&sql, &[]))?;
+        Ok(found.into_iter().flatten().next())
+    }
+
+    /// Brings the sequence, which tenants share, to where one of a tenant is that is ahead. One that is beyond half of its range does not take
+    /// it along: a tenant must not use up what is everybody's.
+    pub fn bring_forward(&self, schema: &str, own: &Place) -> Result<()> {
+        let Some(place) = Place::of(schema, &self.name, self.owner)? else { return Ok(()) };
+        let (from, to) = (own.value, place.value);
+        if if self.is_ascending { from <= to } else { from >= to } {
+            return Ok(());
         }
-        if if target.is_ascending { from > target.half } else { from < target.half } {
+        if if self.is_ascending { from > self.half } else { from < self.half } {
             warning!(
                 "sequence {}.{} stays at {to}: the tenant's is at {from}, beyond half of its range",
-                ident(shared),
-                ident(name)
+                ident(schema),
+                ident(&self.name)
             );
-            continue;
+            return Ok(());
         }
-        target.position.set(shared, &from.to_string(), is_called)?;
+        Place { value: from, is_called: own.is_called, ..place }.take(schema)
+    }
+}
+
+/// Where the sequences of a schema are.
+pub fn places(schema: &str, sequences: &[Sequence]) -> Result<Vec<Place>> {
+    let place = |sequence: &Sequence| Place::of(schema, &sequence.name, sequence.owner).transpose();
+    sequences.iter().filter_map(place).collect()
+}
+
+/// Brings the sequences that tenants share forward, so that none gives a number that a moved row has.
+pub fn bring_forward(own: &[Place], shared: &str, shared_sequences: &[Sequence]) -> Result<()> {
+    for place in own {
+        if let Some(sequence) = shared_sequences.iter().find(|sequence| sequence.name == place.sequence) {
+            sequence.bring_forward(shared, place)?;
+        }
     }
     Ok(())
 }

@@ -72,12 +72,8 @@ pub fn perform(order: &Order) -> Result<Moved> {
         references::check_keys(&place.targets(), tenant)?;
         references::check_deferred(&place.targets(), tenant)?;
         let moved = rows::verify(&pairs.moved, &copied, tenant)?;
-        sequences::bring_forward(
-            &own.name,
-            &sequences::of_schema(own.oid)?,
-            &shared.name,
-            &sequences::of_schema(shared.oid)?,
-        )?;
+        let places = sequences::places(&own.name, &sequences::of_schema(own.oid)?)?;
+        sequences::bring_forward(&places, &shared.name, &sequences::of_schema(shared.oid)?)?;
         Ok(moved)
     })?;
     Switch::ToRows { moved: &moved }.perform(order)?;

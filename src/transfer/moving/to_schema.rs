@@ -66,14 +66,14 @@ pub fn perform(order: &Order) -> Result<Moved> {
         // Every table may get rows.
         let plan = copy::plan(&source, &name, &Data::All)?;
         let filled = RefCell::new(Filled { pairs, copied: Vec::new() });
-        let fill = |moment| {
+        let mut fill = |moment| {
             if moment == Moment::Defined {
                 filled.borrow_mut().begin(&shared, &source, &template, &plan, &name)?;
             }
             filled.borrow_mut().copy(order, moment)
         };
         let label = format!("{}{tenant}", label::TENANT);
-        copy::make(&source, &name, &label, &plan, &fill)?;
+        copy::make_with(&plan, &name, &label, Some(source.oid), &[], &mut fill)?;
         let new = query::as_of_now(|| Schema::get(&name))?;
         sequences::follow(&shared.name, &sequences::of_schema(shared.oid)?, &name, &sequences::of_schema(new.oid)?)?;
         filled.into_inner().verify(order)
