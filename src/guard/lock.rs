@@ -134,6 +134,11 @@ impl Subject {
         Self::of_name(name, STEP_CLASS)
     }
 
+    /// That tenants' external ids stay what they are: shared by who changes one, taken alone by who makes them guard rows.
+    pub fn external_ids() -> Self {
+        Self::step("external ids")
+    }
+
     fn of_tenant(tenant: Uuid, class: u16) -> Self {
         let number = u128::from_be_bytes(*tenant.as_bytes());
         Self(tag_of((number >> 64) as u64 ^ number as u64, class))
