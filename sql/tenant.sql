@@ -1,4 +1,4 @@
--- id, slug, status, plan, isolation, external_id and schema_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
+-- id, slug, status, plan, isolation, external_id, schema_name and database_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -19,6 +19,7 @@ CREATE TABLE tenancy.tenants (
     purged_rows jsonb,
     schema_name name CONSTRAINT tenants_schema_name_key UNIQUE,
     template name,
+    database_name name CONSTRAINT tenants_database_name_key UNIQUE,
     CONSTRAINT tenants_status_check CHECK (
         CASE status WHEN 'deleted' THEN deleted_at IS NOT NULL AND purge_after IS NOT NULL
              ELSE status IN ('active', 'read_only', 'suspended', 'cancelled', 'provisioning', 'moving')
@@ -28,7 +29,7 @@ CREATE INDEX tenants_template_idx ON tenancy.tenants (template) WHERE template I
 CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
 COMMENT ON TABLE tenancy.tenants IS
-    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. schema_name is the schema of a tenant under schema isolation, template what it was made from. Levels client and app see their bound tenant, operator and admin all.';
+    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. schema_name is the schema of a tenant under schema isolation, template what it was made from; database_name is the database of a tenant under database isolation. Levels client and app see their bound tenant, operator and admin all.';
 
 -- Backends remember the states of tenants that they have read (src/context/registry.rs); each change of a row reaches them all, whoever
 -- makes it, logical replication included.
@@ -57,7 +58,7 @@ COMMENT ON VIEW tenancy.tenant_overview IS
     'Every tenant with its state, the backends that serve it now and what it was refused since the server started. Level operator.';
 
 COMMENT ON FUNCTION create_tenant(text, text, text, text, jsonb, uuid, text, uuid, name, name) IS
-    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan when not given; owner is a user who becomes its first member. With isolation schema its schema is made in the same transaction, as create_tenant_schema() does, from the template named, else from the one called default or the only one. Errors: 22023 malformed or reserved slug; 23505 slug, id, external id or schema taken; P0002 unknown plan, user or template; those of create_tenant_schema(). Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
+    'Registers a tenant and returns its id. The slug (lower-case letters, digits, inner hyphens, at most 63) is derived from the name when not given; isolation comes from the plan when not given; owner is a user who becomes its first member. With isolation schema its schema is made in the same transaction, as create_tenant_schema() does, from the template named, else from the one called default or the only one; with isolation database a background worker makes its database after the commit, in which it has a schema like that, and the tenant is provisioning until then (wait_for_tenant() waits, tenancy.provisioning shows it). Errors: 22023 malformed or reserved slug; 23505 slug, id, external id or schema taken; P0002 unknown plan, user or template; 0A000 the template needs what a database of its own would lack, by name; those of create_tenant_schema(). Level operator. Example: SELECT create_tenant(''Acme Ltd'', plan => ''free'');';
 COMMENT ON FUNCTION update_tenant(uuid, text, text, text, jsonb) IS
     'Changes what is given; NULL leaves. Returns the tenant''s id. Errors: P0002, 22023, 23505 as create_tenant(). Level operator. Example: SELECT update_tenant(find_tenant(''acme''), name => ''Acme Inc.'');';
 COMMENT ON FUNCTION find_tenant(text, text) IS
@@ -77,7 +78,7 @@ COMMENT ON FUNCTION restore_tenant(uuid) IS
 COMMENT ON FUNCTION change_plan(uuid, text) IS
     'Puts a tenant on another plan. Errors: P0002 unknown tenant or plan; 55000 deleted tenant. Level operator. Example: SELECT change_plan(find_tenant(''acme''), ''pro'');';
 COMMENT ON PROCEDURE purge_tenant(uuid, boolean) IS
-    'Removes a deleted tenant: its rows from every protected table in foreign-key order, in batches, as the tables'' owners, then its registry row. Says what it removed. Can be called again after a failure or a crash. force ignores the retention. Errors: 25001 inside a transaction block; P0002; 55000 not deleted, or kept. Level admin. Example: CALL purge_tenant(''8e3f5a60-0000-4000-8000-000000000001'', force => true);';
+    'Removes a deleted tenant: its database with everyone connected to it, its schema, its rows from every protected table in foreign-key order, in batches, as the tables'' owners, then its registry row. Says what it removed. Can be called again after a failure or a crash. force ignores the retention. Errors: 25001 inside a transaction block; P0002; 55000 not deleted, or kept. Level admin. Example: CALL purge_tenant(''8e3f5a60-0000-4000-8000-000000000001'', force => true);';
 COMMENT ON PROCEDURE purge_expired_tenants() IS
     'Purges every deleted tenant whose retention has passed; one that fails is reported and the others go on. Errors: 25001 inside a transaction block. Level admin. Example: CALL purge_expired_tenants();';
 

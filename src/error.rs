@@ -81,10 +81,14 @@ pub enum Error {
     MaterializedView { view: String, table: String },
     /// A procedure of several transactions was called inside one.
     InTransactionBlock(&'static str),
+    /// A row refers to one that is not there, or is another tenant's: table and constraint.
+    Dangling { table: String, constraint: String },
     /// Not there in this version.
     Unsupported(String),
     /// A schema has something that a copy of it would lack.
     Unclonable(String),
+    /// A schema that is to be made in another database needs what that has not.
+    NeedsOutside { schema: String, objects: String },
     /// Objects outside a schema depend on what is in it.
     DependentObjects { schema: String, objects: String },
     /// A copy needs more locks than the server can hold.
@@ -103,6 +107,12 @@ pub enum Error {
     TemplateSchema(String),
     /// The tenant is to have a schema and has none yet.
     NoSchema(String),
+    /// The tenant is served by another database than this; None while that is not made yet.
+    InOtherDatabase { tenant: String, database: Option<String> },
+    /// Kept by another database, from which this tenant's own has a copy.
+    KeptByControl(String),
+    /// What a worker in another database could not do, as it was raised there.
+    Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
     ShowsAllSchemas(String),
     /// A sequence function that was reached where the guard cannot see which sequence it will use.
@@ -129,6 +139,19 @@ pub enum Error {
     KeyReused,
     /// Something that cannot happen did.
     Internal(String),
+}
+
+/// The code of an SQLSTATE of five characters, packed as PostgreSQL packs it (utils/elog.h, MAKE_SQLSTATE).
+fn code_of(sqlstate: &str) -> PgSqlErrorCode {
+    let packed =
+        sqlstate.bytes().rev().fold(0, |code, character| (code << 6) | i32::from(character.wrapping_sub(b'0') & 0x3f));
+    PgSqlErrorCode::from(packed)
+}
+
+/// The five characters of a code, which is packed so (utils/elog.h, MAKE_SQLSTATE).
+pub fn sqlstate_of(code: PgSqlErrorCode) -> String {
+    let code = code as i32;
+    (0..5).map(|place| char::from(b'0' + (code >> (6 * place) & 0x3f) as u8)).collect()
 }
 
 /// What our reports name as their function, which tells them from others.
@@ -181,10 +204,10 @@ impl Error {
         Self::State(message, "Undo what it did by another migration.")
     }
 
-    /// SQLSTATE, message and detail, for an error that is written down instead of raised.
-    pub fn into_parts(self) -> (PgSqlErrorCode, String, Option<String>) {
-        let Parts { code, message, detail, hint: _ } = self.parts();
-        (code, message, detail)
+    /// SQLSTATE, message, detail and hint, for an error that is written down instead of raised.
+    pub fn into_parts(self) -> (PgSqlErrorCode, String, Option<String>, Option<String>) {
+        let Parts { code, message, detail, hint } = self.parts();
+        (code, message, detail, hint)
     }
 
     fn parts(self) -> Parts {
@@ -329,9 +352,19 @@ impl Error {
                 format!("{name} cannot run inside a transaction block"),
             )
             .hint("It commits as it goes: call it by itself."),
+            Self::Dangling { table, constraint } => parts(
+                ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("rows of {table} violate foreign key constraint \"{constraint}\""),
+            )
+            .hint("What they refer to is not there, or is another tenant's."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
             Self::Unclonable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
                 .hint("Move it to a schema that tenants share, or drop it."),
+            Self::NeedsOutside { schema, objects } => parts(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("schema \"{schema}\" cannot be made in a database of its own: {objects}"),
+            )
+            .hint("Move what it needs into the schema, or make it part of an extension."),
             Self::DependentObjects { schema, objects } => parts(
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("schema \"{schema}\" cannot be dropped because other objects depend on it"),
@@ -378,6 +411,24 @@ impl Error {
             Self::NoSchema(tenant) => {
                 parts(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, format!("tenant \"{tenant}\" has no schema yet"))
                     .hint("An operator can make it with create_tenant_schema().")
+            }
+            Self::InOtherDatabase { tenant, database: Some(database) } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" is in a database of its own"),
+            )
+            .hint(format!("Connect to database \"{database}\": tenant_location() says where a tenant is.")),
+            Self::InOtherDatabase { tenant, database: None } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" is to have a database of its own, which is not there yet"),
+            )
+            .hint("wait_for_tenant() waits for it; tenancy.provisioning says how far it is."),
+            Self::KeptByControl(control) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("this database is a tenant's own, and database \"{control}\" keeps its tenant, people, keys, plans and levels"),
+            )
+            .hint(format!("Do it in database \"{control}\": what changes there is here within seconds.")),
+            Self::Elsewhere { sqlstate, message, detail, hint } => {
+                Parts { code: code_of(&sqlstate), message, detail, hint }
             }
             Self::ShowsAllSchemas(view) => parts(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,

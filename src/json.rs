@@ -9,6 +9,11 @@ use std::ffi::{CStr, CString};
 pub struct Jsonb(String);
 
 impl Jsonb {
+    /// A text that is JSON.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,6 +89,11 @@ impl Object {
 
     pub fn texts<'a>(self, name: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
         let values: Vec<String> = values.into_iter().map(quote).collect();
+        self.field(name, &format!("[{}]", values.join(",")))
+    }
+
+    /// An array of values that are JSON already.
+    pub fn array(self, name: &str, values: &[String]) -> Self {
         self.field(name, &format!("[{}]", values.join(",")))
     }
 

@@ -3,10 +3,13 @@
 //! `protected`, on a table: policies go with DROP EXTENSION, and with them the sign by which the guard knows the table; this stays.
 //! `exempt: reason`, on a view, materialised view or function that an administrator lets through.
 //! `tenant: uuid`, on a schema that is a tenant's own; `template: name`, on one that tenants' schemas are made from.
+//! `tenant: uuid state of control`, on a database that is a tenant's own: its state, and the database that keeps its registry. Labels of databases
+//! are in a catalog that all databases share, so that a change of state reaches the tenant's database with the commit that makes it.
 
+use crate::error::{Error, Result};
 use crate::uuid;
 use pgrx::{PgSqlErrorCode, ereport, pg_guard, pg_sys};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
 
 pub const PROVIDER: &str = "pg_tenancy";
 /// The label of a protected table.
@@ -39,13 +42,14 @@ unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label:
         (pg_sys::RelationRelationId, Some(label)) => label == PROTECTED || label.starts_with(EXEMPT),
         (pg_sys::ProcedureRelationId, Some(label)) => label.starts_with(EXEMPT),
         (pg_sys::NamespaceRelationId, Some(label)) => Use::from_label(&label).is_some(),
+        (pg_sys::DatabaseRelationId, Some(label)) => Home::from_label(&label).is_some(),
         _ => false,
     };
     if !superuser {
         ereport!(
             ERROR,
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            "labels of pg_tenancy are set by protect_table(), allow_definer(), register_template() and create_tenant_schema()"
+            "labels of pg_tenancy are set by protect_table(), allow_definer(), register_template() and create_tenant_schema(), and those of databases by the product"
         );
     }
     if !known {
@@ -55,11 +59,54 @@ unsafe extern "C-unwind" fn relabel(object: *const pg_sys::ObjectAddress, label:
             "a label of pg_tenancy is \"protected\" or \"exempt: ...\", and of a schema \"template: ...\" or \"tenant: ...\""
         );
     }
-    if class == pg_sys::NamespaceRelationId {
-        // Labels have no cache of their own; whoever remembers one hears of it as of a change of the schema.
+    if class == pg_sys::NamespaceRelationId || class == pg_sys::DatabaseRelationId {
+        // Labels have no cache of their own; whoever remembers one hears of it as of a change of the schema or the database.
         // SAFETY: the oid of a catalog.
-        unsafe { pg_sys::CacheInvalidateCatalog(pg_sys::NamespaceRelationId) };
+        unsafe { pg_sys::CacheInvalidateCatalog(class) };
     }
+}
+
+/// What the label of a tenant's own database says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub tenant: [u8; 16],
+    /// The tenant's state, as the registry has it.
+    pub state: String,
+    /// The database that keeps the tenant's registry row, its people and its keys.
+    pub control: String,
+}
+
+impl Home {
+    fn from_label(label: &str) -> Option<Self> {
+        let (tenant, rest) = label.strip_prefix(TENANT)?.split_once(' ')?;
+        let (state, control) = rest.split_once(" of ")?;
+        Some(Self { tenant: uuid::parse(tenant.as_bytes())?, state: state.to_owned(), control: control.to_owned() })
+    }
+
+    pub fn to_label(&self) -> String {
+        let Self { tenant, state, control } = self;
+        format!("{TENANT}{} {state} of {control}", String::from_utf8_lossy(&uuid::format(tenant)))
+    }
+}
+
+/// What a database is, as its label says; None for one that is no tenant's. Reads the catalog: whoever asks often remembers it.
+pub fn of_database(database: pg_sys::Oid) -> Option<Home> {
+    of(pg_sys::DatabaseRelationId, database).and_then(|label| Home::from_label(&label))
+}
+
+/// Labels a database until the transaction's end says whether it stays so. Nobody drops or renames it meanwhile.
+pub fn set_of_database(database: pg_sys::Oid, home: &Home) -> Result<()> {
+    let label = CString::new(home.to_label()).map_err(|_| Error::Internal("a label has a zero byte".to_owned()))?;
+    let object = pg_sys::ObjectAddress { classId: pg_sys::DatabaseRelationId, objectId: database, objectSubId: 0 };
+    // SAFETY: what SECURITY LABEL does, by oid; C strings that are copied.
+    unsafe {
+        let mode = pg_sys::ShareUpdateExclusiveLock as _;
+        pg_sys::LockSharedObject(pg_sys::DatabaseRelationId, database, 0, mode);
+        pg_sys::SetSecurityLabel(&object, PROVIDER_NAME.as_ptr(), label.as_ptr());
+        pg_sys::CacheInvalidateCatalog(pg_sys::DatabaseRelationId);
+        pg_sys::CommandCounterIncrement();
+    }
+    Ok(())
 }
 
 /// What a schema is used for, as its label says.

@@ -2,15 +2,18 @@
 //!
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
 //! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
-//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`metering`], what a tenant may have and what it used; [`tenant`]
-//! on all of these; [`maintenance`], the workers that do by themselves what is due; and [`authority`], which knows the functions of all.
+//! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`metering`], what a tenant may have and what it used;
+//! [`database`], databases of tenants' own; [`tenant`] on all of these; [`transfer`], a tenant on its way; [`maintenance`], the workers that do by
+//! themselves what is due; and [`authority`], which knows the functions of all.
 //! Each domain has its SQL in `sql/<name>.sql`, metering in `sql/metering/`, and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod changes;
 mod error;
 mod extension;
+mod fields;
 mod holder;
+mod home;
 mod json;
 mod label;
 mod level;
@@ -23,7 +26,9 @@ mod raw;
 mod relation;
 mod role;
 mod routine;
+mod row_file;
 mod scan;
+mod scratch;
 mod secrecy;
 mod sqltype;
 mod store;
@@ -45,7 +50,10 @@ mod worker;
 
 mod fleet;
 mod metering;
+
+mod database;
 mod tenant;
+mod transfer;
 
 mod maintenance;
 
@@ -80,6 +88,7 @@ pub extern "C-unwind" fn _PG_init() {
     secrecy::init();
     access::init();
     metering::init();
+    database::init();
     guard::init();
     label::init();
     maintenance::init();

@@ -1,6 +1,6 @@
 //! Procedures that commit as they go: what a C procedure must do to be one.
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::panic::AssertUnwindSafe;
@@ -93,6 +93,23 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, St
         // With the subtransaction ended: nobody else would end it, and the session would be left in it.
         Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
         Err(error) => Err(report(&error).message().to_owned()),
+    }
+}
+
+/// The same with the error whole.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match in_subtransaction(work) {
+        Ok(result) => result,
+        Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
+        Err(error) => {
+            let report = report(&error);
+            Err(Error::Elsewhere {
+                sqlstate: error::sqlstate_of(report.sql_error_code()),
+                message: report.message().to_owned(),
+                detail: report.detail().map(str::to_owned),
+                hint: report.hint().map(str::to_owned),
+            })
+        }
     }
 }
 

@@ -249,3 +249,28 @@ pub unsafe fn portal_run(portal: pg_sys::Portal) {
         pg_sys::PortalRun(portal, std::ffi::c_long::MAX, true, nowhere, nowhere, std::ptr::null_mut());
     }
 }
+
+/// Begins to copy the rows of a query to a file.
+///
+/// # Safety
+/// A parse state, a parsed statement and a C string that live as long as the copy.
+#[cfg(feature = "pg15")]
+pub unsafe fn begin_copy_to(
+    parsing: *mut pg_sys::ParseState,
+    statement: *mut pg_sys::RawStmt,
+    path: *const std::ffi::c_char,
+) -> pg_sys::CopyToState {
+    let (relation, none, options) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::BeginCopyTo(parsing, relation, statement, pg_sys::InvalidOid, path, false, none, options) }
+}
+#[cfg(not(feature = "pg15"))]
+pub unsafe fn begin_copy_to(
+    parsing: *mut pg_sys::ParseState,
+    statement: *mut pg_sys::RawStmt,
+    path: *const std::ffi::c_char,
+) -> pg_sys::CopyToState {
+    let (relation, none, options) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::BeginCopyTo(parsing, relation, statement, pg_sys::InvalidOid, path, false, None, none, options) }
+}

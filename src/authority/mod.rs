@@ -4,7 +4,9 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, fleet, guard, isolation, maintenance, metering, monitor, tenant};
+use crate::{
+    access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer,
+};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -38,6 +40,10 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::FUNCTIONS,
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
+        database::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
+        transfer::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -62,6 +68,9 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::billing::RELATIONS,
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
+        database::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
     ]
     .concat()
     .into_iter()

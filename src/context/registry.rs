@@ -4,6 +4,7 @@ use super::plan::{self, Plan};
 use crate::backend::BackendStatic;
 use crate::changes;
 use crate::error::{Error, Result};
+use crate::home;
 use crate::scan::{Key, Row, Table};
 use pgrx::Uuid;
 
@@ -15,6 +16,7 @@ const PLAN: i16 = 5;
 const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
 const SCHEMA_NAME: i16 = 17;
+const DATABASE_NAME: i16 = 19;
 
 /// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
 const MEMBER_TENANT: i16 = 1;
@@ -73,8 +75,8 @@ pub enum Isolation {
     Row,
     /// In a schema of its own; None while it has none.
     Schema(Option<Identifier>),
-    /// In a database of its own.
-    Database,
+    /// In a database of its own, where its tables have a schema of their own as well; None for what is not made yet.
+    Database { name: Option<Identifier>, schema: Option<Identifier> },
 }
 
 /// An identifier as the catalogs hold it: 63 bytes at most.
@@ -115,9 +117,32 @@ impl Tenant {
             Isolation::Row => Ok(None),
             Isolation::Schema(None) => Err(Error::NoSchema(self.id.to_string())),
             Isolation::Schema(schema) => Ok(schema),
-            Isolation::Database => {
-                Err(Error::Unsupported(format!("tenant \"{}\" is in a database of its own", self.id)))
+            Isolation::Database { schema: Some(schema), .. } if home::is_of(self.id.as_bytes()) => Ok(Some(schema)),
+            Isolation::Database { .. } => Err(self.elsewhere()),
+        }
+    }
+
+    /// Whether its tables are in a database of its own, and this is not that.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.isolation, Isolation::Database { .. }) && !home::is_of(self.id.as_bytes())
+    }
+
+    /// What is said to whoever looks for its tables here.
+    pub fn elsewhere(&self) -> Error {
+        let database = match &self.isolation {
+            Isolation::Database { name, .. } => name.as_ref().map(|name| name.as_str().to_owned()),
+            _ => None,
+        };
+        Error::InOtherDatabase { tenant: self.id.to_string(), database }
+    }
+
+    /// The tenant with the state that the label of its own database has for it, where this is that database.
+    fn at_home(self) -> Result<Self> {
+        match home::here() {
+            Some(home) if home.tenant == *self.id.as_bytes() => {
+                Ok(Self { status: Status::from_name(&home.state)?, ..self })
             }
+            _ => Ok(self),
         }
     }
 
@@ -126,7 +151,9 @@ impl Tenant {
         match self.status {
             Status::Active => Ok(()),
             Status::ReadOnly if write => Err(Error::ReadOnlyTenant),
+            // Readers stay while a tenant is copied; who writes tries again when it is where it is going.
             Status::ReadOnly => Ok(()),
+            Status::Moving if !write => Ok(()),
             Status::Provisioning | Status::Moving => {
                 Err(Error::TenantBusy { tenant: self.id.to_string(), state: self.status.name() })
             }
@@ -154,12 +181,16 @@ static STATES: BackendStatic<[Option<(u64, Tenant)>; REMEMBERED]> = BackendStati
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     let place = usize::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) % REMEMBERED;
     let generation = changes::generation();
+    // No other tenant is of a tenant's own database, whatever rows someone has put into it.
+    if !home::admits(id.as_bytes()) {
+        return Ok(None);
+    }
     // SAFETY: one thread; the entry is copied.
     if let Some((known, tenant)) = unsafe { (*STATES.as_ptr())[place] }
         && known == generation
         && tenant.id == id
     {
-        return Ok(Some(tenant));
+        return tenant.at_home().map(Some);
     }
     let (row, announced) = TENANTS.first_and_announced(&[Key::uuid(ID, id.as_bytes())])?;
     let found = row.map(read_and_announced).transpose()?;
@@ -170,7 +201,7 @@ pub fn find(id: Uuid) -> Result<Option<Tenant>> {
         // SAFETY: one thread.
         unsafe { (*STATES.as_ptr())[place] = Some((generation, tenant)) };
     }
-    Ok(found.map(|(tenant, _)| tenant))
+    found.map(|(tenant, _)| tenant.at_home()).transpose()
 }
 
 /// The plan that a tenant is on, and whether every change of that is announced; None for no tenant.
@@ -181,12 +212,18 @@ pub fn plan_of(id: Uuid) -> Result<(Option<String>, bool)> {
 
 /// The tenant with this slug.
 pub fn find_by_slug(slug: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()
+    Ok(TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()?.filter(is_here))
 }
 
 /// The tenant that another system knows by this id.
 pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()
+    let found = TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()?;
+    Ok(found.filter(is_here))
+}
+
+/// Whether the tenant can be one of this database: whatever rows someone has put into a tenant's own, it has no other tenant.
+fn is_here(tenant: &Tenant) -> bool {
+    home::admits(tenant.id.as_bytes())
 }
 
 /// What the application's own tables know the tenant by.
@@ -195,7 +232,7 @@ pub fn key_of(id: Uuid) -> Result<Option<Identifier>> {
 }
 
 fn read(row: Row) -> Result<Tenant> {
-    Ok(read_and_announced(row)?.0)
+    read_and_announced(row)?.0.at_home()
 }
 
 /// The tenant, and whether every change of its plan is announced.
@@ -203,7 +240,10 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
     let isolation = match row.must::<&str>(ISOLATION)? {
         "row" => Isolation::Row,
         "schema" => Isolation::Schema(row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name))),
-        _ => Isolation::Database,
+        _ => Isolation::Database {
+            name: row.name(DATABASE_NAME).and_then(|name| Identifier::new(&name)),
+            schema: row.name(SCHEMA_NAME).and_then(|name| Identifier::new(&name)),
+        },
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
     let key = row.get::<&str>(EXTERNAL_ID).and_then(Identifier::new);

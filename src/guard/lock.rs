@@ -25,17 +25,30 @@ const NAME_CLASS: u16 = 0x7e4f;
 const COUNTS_CLASS: u16 = 0x7e50;
 /// The class of steps that one session at a time does in a database.
 const STEP_CLASS: u16 = 0x7e51;
+/// The class of who makes or drops the database of a tenant.
+const DATABASE_CLASS: u16 = 0x7e52;
+/// The class of a single step of that, which a worker does.
+const DATABASE_STEP_CLASS: u16 = 0x7e53;
+
+fn this_database() -> pg_sys::Oid {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::MyDatabaseId }
+}
 
 /// Two tenants whose keys collide wait for each other; nothing else happens.
-fn tag(tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
+fn tag(database: pg_sys::Oid, tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
     let number = u128::from_be_bytes(*tenant);
-    tag_of((number >> 64) as u64 ^ number as u64, LOCK_CLASS)
+    tag_in(database, (number >> 64) as u64 ^ number as u64, LOCK_CLASS)
 }
 
 fn tag_of(key: u64, class: u16) -> pg_sys::LOCKTAG {
+    tag_in(this_database(), key, class)
+}
+
+/// The server's lock table knows the locks of all databases: each tag says of which it is.
+fn tag_in(database: pg_sys::Oid, key: u64, class: u16) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
-        // SAFETY: a plain read.
-        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field1: database.to_u32(),
         locktag_field2: (key >> 32) as u32,
         locktag_field3: key as u32,
         locktag_field4: class,
@@ -45,14 +58,29 @@ fn tag_of(key: u64, class: u16) -> pg_sys::LOCKTAG {
 }
 
 fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResult::Type {
+    acquire_in(this_database(), tenant, mode, wait)
+}
+
+fn acquire_in(database: pg_sys::Oid, tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResult::Type {
     // SAFETY: takes a lock that the transaction's end releases; waits as any lock does, under lock_timeout.
-    unsafe { pg_sys::LockAcquire(&tag(tenant), mode as pg_sys::LOCKMODE, false, !wait) }
+    unsafe { pg_sys::LockAcquire(&tag(database, tenant), mode as pg_sys::LOCKMODE, false, !wait) }
 }
 
 /// Admits a write of the bound tenant: cheap when this transaction has written before.
 ///
 /// A savepoint rollback releases the lock if it was taken inside; then the next write takes it and checks again.
 pub fn admit_writer() {
+    let Some(bound) = context::bound() else { return };
+    if context::in_maintenance() || context::in_migration() {
+        return;
+    }
+    if let Err(error) = context::refuse_elsewhere().and_then(|()| admit_writer_of(Uuid::from_bytes(bound.tenant))) {
+        if matches!(error, Error::Internal(_)) { raise(error) } else { refuse(error) }
+    }
+}
+
+/// Admits a change of the bound tenant's people and keys, which are here wherever its tables are.
+pub fn admit_change() {
     let Some(bound) = context::bound() else { return };
     if context::in_maintenance() || context::in_migration() {
         return;
@@ -84,9 +112,15 @@ pub fn take_alone(tenant: Uuid) {
 
 /// Like [`take_alone`], telling the caller when there is someone to wait for.
 pub fn wait_for_writers(tenant: Uuid) {
-    if acquire(tenant.as_bytes(), pg_sys::ExclusiveLock, false) == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+    wait_for_writers_in(this_database(), tenant);
+}
+
+/// The same for those who write in another database, which is the tenant's own.
+pub fn wait_for_writers_in(database: pg_sys::Oid, tenant: Uuid) {
+    use pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL;
+    if acquire_in(database, tenant.as_bytes(), pg_sys::ExclusiveLock, false) == LOCKACQUIRE_NOT_AVAIL {
         notice!("waiting for transactions that have written for tenant \"{tenant}\" to end");
-        take_alone(tenant);
+        acquire_in(database, tenant.as_bytes(), pg_sys::ExclusiveLock, true);
     }
 }
 
@@ -137,6 +171,16 @@ impl Subject {
     /// That tenants' external ids stay what they are: shared by who changes one, taken alone by who makes them guard rows.
     pub fn external_ids() -> Self {
         Self::step("external ids")
+    }
+
+    /// The database of a tenant: who makes it or drops it holds this for as long as that takes.
+    pub fn database_of(tenant: Uuid) -> Self {
+        Self::of_tenant(tenant, DATABASE_CLASS)
+    }
+
+    /// A step of that: the worker that does it may outlive who sent it.
+    pub fn database_step_of(tenant: Uuid) -> Self {
+        Self::of_tenant(tenant, DATABASE_STEP_CLASS)
     }
 
     fn of_tenant(tenant: Uuid, class: u16) -> Self {

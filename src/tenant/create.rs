@@ -3,6 +3,7 @@
 use super::slug;
 use crate::access;
 use crate::audit::{self, Entry};
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{Mode, Subject};
 use crate::isolation::schema;
@@ -112,7 +113,7 @@ impl New<'_> {
     }
 }
 
-/// Registers a tenant and, where its isolation says so, makes its schema.
+/// Registers a tenant and, where its isolation says so, makes its schema, or has its database made.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::too_many_arguments)]
@@ -136,11 +137,11 @@ fn create_tenant(
     let id = id.ok_or(Error::Null("id"))?;
     let planned = plan::isolation_of(plan)?;
     let isolation = plan::check_isolation(isolation.unwrap_or(&planned))?.to_owned();
-    let has_schema = isolation == "schema";
-    if !has_schema && (template.is_some() || schema_name.is_some()) {
+    let is_row = isolation == "row";
+    if is_row && (template.is_some() || schema_name.is_some()) {
         return Err(Error::invalid(
             format!("a tenant of isolation \"{isolation}\" has no schema of its own"),
-            "Leave template and schema_name out, or say isolation => 'schema'.",
+            "Leave template and schema_name out, or say isolation => 'schema' or 'database'.",
         )
         .into());
     }
@@ -155,9 +156,13 @@ fn create_tenant(
     if let Some(owner) = owner {
         access::insert_member(id, owner, access::OWNER)?;
     }
-    if has_schema {
+    if !is_row {
         let template = template.map_or_else(schema::unnamed_template, |Name(template)| Ok(template))?;
-        schema::create(id, &template, schema_name.as_ref().map(|Name(name)| name.as_str()), true)?;
+        let schema_name = schema_name.as_ref().map(|Name(name)| name.as_str());
+        match new.isolation.as_str() {
+            "database" => database::request(id, &template, schema_name)?,
+            _ => schema::create(id, &template, schema_name, true).map(drop)?,
+        }
     }
     Ok(id)
 }

@@ -2,6 +2,7 @@
 
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock;
 use crate::json::Object;
@@ -75,16 +76,21 @@ impl Transition<'_> {
     /// The tenant's lock comes before the row's: a writer holds the first and never waits for the second.
     fn apply(self, tenant: Uuid) -> Result<Option<TimestampWithTimeZone>> {
         lock::wait_for_writers(tenant);
+        database::wait_for_writers(tenant)?;
         let row = lock_row(tenant)?;
         self.check(&row)?;
-        let args = [tenant.into(), self.to.name().into(), self.reason.into(), self.retention.into()];
+        // A tenant that was deleted before its database was there has to wait for it.
+        let is_unfinished = self.to == Status::Active && database::is_unfinished(tenant)?;
+        let to = if is_unfinished { Status::Provisioning } else { self.to };
+        let args = [tenant.into(), to.name().into(), self.reason.into(), self.retention.into()];
         let purge_after = query::returning(SET_STATUS, &args, |row| row.get(1))?.flatten();
+        database::set_state(tenant, to.name())?;
         audit::record(&Entry {
             action: self.action,
             tenant: Some(tenant),
             target: Some(&row.slug),
             before: Some(Object::new().text("status", row.status.name()).finish()),
-            after: Some(Object::new().text("status", self.to.name()).optional("reason", self.reason).finish()),
+            after: Some(Object::new().text("status", to.name()).optional("reason", self.reason).finish()),
         })?;
         Ok(purge_after)
     }
@@ -99,7 +105,7 @@ fn terminate_sessions(tenant: Uuid) -> Result<()> {
             query::value::<bool>(TERMINATE, &[backend.pid.into()])?;
         }
     }
-    Ok(())
+    database::terminate_sessions(tenant)
 }
 
 /// Closes a tenant, or makes it read-only.

@@ -3,6 +3,7 @@
 use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
@@ -41,6 +42,7 @@ pub const TASKS: &[Task] =
 /// Marks the tenant, so that nothing brings it back from here on.
 fn start(tenant: Uuid, force: bool) -> Result<()> {
     lock::take_alone(tenant);
+    role::as_extension_owner(|| database::wait_for_writers(tenant))?;
     role::as_extension_owner(|| {
         let (status, expired, until, begun, slug) = query::returning(LOCK_ROW, &[tenant.into()], |row| {
             Ok((
@@ -87,6 +89,14 @@ fn drop_schema(tenant: Uuid) -> Result<()> {
     role::as_extension_owner(|| schema::drop_schema(tenant).map(drop))
 }
 
+/// Drops the tenant's database, if it has one. Commits.
+fn drop_database(procedure: &Procedure, tenant: Uuid) -> Result<()> {
+    if database::demolish(procedure, tenant)? {
+        notice!("dropped the database of tenant \"{tenant}\"");
+    }
+    Ok(())
+}
+
 /// Removes the next batch; false when there is nothing left to remove.
 fn batch(eraser: &mut Eraser) -> Result<bool> {
     lock::take_alone(eraser.tenant());
@@ -113,6 +123,7 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         fleet::erase(tenant)?;
         adopt::erase(tenant)?;
         metering::erase(tenant)?;
+        database::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {
@@ -141,6 +152,7 @@ fn report(tenant: Uuid, erased: Option<Erased>) {
 fn purge(procedure: &Procedure, tenant: Uuid, force: bool) -> Result<()> {
     start(tenant, force)?;
     procedure.commit();
+    drop_database(procedure, tenant)?;
     drop_schema(tenant)?;
     procedure.commit();
     let mut eraser = Eraser::new(tenant)?;
@@ -192,6 +204,7 @@ fn purge_expired_tenants(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 fn purge_one_of_many(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
     procedure::attempt(|| start(tenant, false))?;
     procedure.commit();
+    drop_database(procedure, tenant).map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned())?;
     procedure::attempt(|| drop_schema(tenant))?;
     procedure.commit();
     let mut eraser = procedure::attempt(|| Eraser::new(tenant))?;

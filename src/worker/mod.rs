@@ -2,8 +2,9 @@
 //!
 //! [`Worker`] and [`Workers`] are the starter's side: they start them, tell when they have ended, and end them when they are dropped or when
 //! the process itself ends. [`process`] is the worker's: how it begins, and how it does one thing after another so that one's failure stays its
-//! own. [`task`] is what the server's own workers do.
+//! own. [`errand`] is what one database has done in another, [`task`] what the server's own workers do.
 
+pub mod errand;
 pub mod process;
 pub mod task;
 

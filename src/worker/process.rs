@@ -25,13 +25,29 @@ const STATEMENT_TIMEOUT: c_int = 3;
 /// # Safety
 /// Called once, first, by the main function of a [`super::Worker`], with its argument.
 pub unsafe fn begin(argument: pg_sys::Datum) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { connect(argument, 0) }
+}
+
+/// Like [`begin`], also in a database that allows no connections, as one does that is being made.
+///
+/// # Safety
+/// As [`begin`].
+pub unsafe fn begin_where_nobody_may(argument: pg_sys::Datum) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { connect(argument, pg_sys::BGWORKER_BYPASS_ALLOWCONN) }
+}
+
+/// # Safety
+/// As [`begin`].
+unsafe fn connect(argument: pg_sys::Datum, flags: u32) -> String {
     // SAFETY: the caller's promise; the entry's texts are C strings.
     unsafe {
         version::handle_signal(pg_sys::SIGTERM as c_int, die);
         version::handle_signal(pg_sys::SIGHUP as c_int, SignalHandlerForConfigReload);
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = pg_sys::Oid::from(argument.value() as u32);
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, flags);
         pg_sys::pgstat_report_appname(c"pg_tenancy".as_ptr());
         CStr::from_ptr((*pg_sys::MyBgworkerEntry).bgw_extra.as_ptr()).to_string_lossy().into_owned()
     }
@@ -95,23 +111,28 @@ pub struct Failure {
     pub sqlstate: String,
     pub message: String,
     pub detail: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Failure {
-    fn new(sqlstate: i32, message: &str, detail: Option<&str>) -> Self {
-        Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail: detail.map(str::to_owned) }
+    fn new(sqlstate: i32, message: &str, detail: Option<&str>, hint: Option<&str>) -> Self {
+        let [detail, hint] = [detail, hint].map(|text| text.map(str::to_owned));
+        Self { sqlstate: unpack(sqlstate), message: message.to_owned(), detail, hint }
     }
 
     /// One that was caught where it happened, and of which no more is known than this.
     pub fn noted(message: String) -> Self {
-        Self { message, ..Self::new(PgSqlErrorCode::ERRCODE_WARNING as i32, "", None) }
+        Self { message, ..Self::new(PgSqlErrorCode::ERRCODE_WARNING as i32, "", None, None) }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (code, message, detail) = error.into_parts();
-        Self::new(code as i32, &message, detail.as_deref())
+        if let Error::Elsewhere { sqlstate, message, detail, hint } = error {
+            return Self { sqlstate, message, detail, hint };
+        }
+        let (code, message, detail, hint) = error.into_parts();
+        Self::new(code as i32, &message, detail.as_deref(), hint.as_deref())
     }
 }
 
@@ -123,10 +144,10 @@ impl From<&CaughtError> for Failure {
             PostgresError(report)
                 if SQLSTATE.get() != 0 && report.sql_error_code() == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR =>
             {
-                Self::new(SQLSTATE.get(), report.message(), report.detail())
+                Self::new(SQLSTATE.get(), report.message(), report.detail(), report.hint())
             }
             PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => {
-                Self::new(report.sql_error_code() as i32, report.message(), report.detail())
+                Self::new(report.sql_error_code() as i32, report.message(), report.detail(), report.hint())
             }
         }
     }

@@ -158,7 +158,7 @@ fn groups() -> Result<Vec<Group>> {
 }
 
 /// Sorts tables so that each comes after those that refer to it; tables that refer to each other in a circle stay together.
-fn order<T: Copy + Ord>(tables: &[T], references: &[(T, T)]) -> Vec<Vec<T>> {
+pub fn order<T: Copy + Ord>(tables: &[T], references: &[(T, T)]) -> Vec<Vec<T>> {
     let reachable = |from: T| {
         let mut found = vec![from];
         let mut next = 0;

@@ -15,6 +15,7 @@ mod status;
 pub mod validate;
 
 pub use events::{command_tag, verify_protection};
+pub use inspect::TenantType;
 
 use crate::level::Level;
 use pgrx::prelude::*;

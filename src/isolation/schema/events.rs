@@ -22,7 +22,7 @@ const RENAME_TEMPLATES: &str = "UPDATE tenancy.templates t SET schema_name = n.n
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace o WHERE o.nspname = t.schema_name)";
 const DROP: &str =
     "UPDATE tenancy.tenants t SET schema_name = NULL FROM pg_catalog.pg_event_trigger_dropped_objects() d
-    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND t.schema_name = d.object_name";
+    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND t.schema_name = d.object_name AND t.isolation = 'schema'";
 
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_schema_change() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]

@@ -14,8 +14,11 @@ mod template;
 mod tenant;
 mod version;
 
-pub use template::{unnamed as unnamed_template, unregister as unregister_template};
+pub use copy::{Data, File, Place, Plan, Schema, make as carry_out, plan, unload};
+pub use name::{check as check_name, fill as name_for};
+pub use template::{Template, unnamed as unnamed_template, unregister as unregister_template};
 pub use tenant::{create, drop_schema};
+pub use version::{applied as applied_versions, record as record_versions};
 
 use crate::level::Level;
 use pgrx::prelude::*;

@@ -17,7 +17,9 @@ use crate::sqltype::Name;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
-const LOCK_ROW: &str = "SELECT slug, status, schema_name::pg_catalog.text, template::pg_catalog.text FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
+const LOCK_ROW: &str =
+    "SELECT slug, status, schema_name::pg_catalog.text, template::pg_catalog.text, isolation = 'database'
+    FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
 const ATTACH: &str = "UPDATE tenancy.tenants SET isolation = 'schema', schema_name = $2, template = $3, updated_at = pg_catalog.now() WHERE id = $1";
 const DETACH: &str =
     "UPDATE tenancy.tenants SET schema_name = NULL, template = NULL, updated_at = pg_catalog.now() WHERE id = $1";
@@ -28,6 +30,8 @@ struct Row {
     status: Status,
     schema: Option<String>,
     template: Option<String>,
+    /// Whether its schema is in a database of its own.
+    has_database: bool,
 }
 
 impl Row {
@@ -38,6 +42,7 @@ impl Row {
                 status: Status::from_name(&row.must::<String>(2)?)?,
                 schema: row.get(3)?,
                 template: row.get(4)?,
+                has_database: row.must(5)?,
             })
         })?
         .ok_or_else(|| Error::unknown_tenant(tenant))
@@ -186,7 +191,8 @@ fn clone_tenant_schema(
 }
 
 const SOURCE: &str =
-    "SELECT schema_name::pg_catalog.text, template::pg_catalog.text FROM tenancy.tenants WHERE id = $1";
+    "SELECT CASE WHEN isolation <> 'database' THEN schema_name::pg_catalog.text END, template::pg_catalog.text
+    FROM tenancy.tenants WHERE id = $1";
 
 /// A tenant's schema as something to copy.
 struct Source {
@@ -212,7 +218,7 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
     Subject::schema_of(tenant).lock(Mode::Exclusive);
     lock::wait_for_writers(tenant);
     let row = Row::lock(tenant)?;
-    let Some(schema) = row.schema else { return Ok(false) };
+    let Some(schema) = row.schema.filter(|_| !row.has_database) else { return Ok(false) };
     if let Some(found) = query::as_of_now(|| Schema::find(&schema))? {
         outside::lock(&found)?;
         outside::refuse_dependents(&found)?;

@@ -18,11 +18,10 @@ const INSERT_FREE: &str = "INSERT INTO tenancy.plans (plan) VALUES ('free') ON C
 const ISOLATION: &str = "SELECT isolation FROM tenancy.plans WHERE plan = $1";
 const BEFORE: &str = "SELECT pg_catalog.to_jsonb(p) - 'created_at' FROM tenancy.plans p WHERE plan = $1";
 
-/// The isolations of the design; this version has the first two.
+/// The isolation, if it is one.
 pub fn check_isolation(isolation: &str) -> Result<&str> {
     match isolation {
-        "row" | "schema" => Ok(isolation),
-        "database" => Err(Error::Unsupported(format!("isolation \"{isolation}\" is not available in this version"))),
+        "row" | "schema" | "database" => Ok(isolation),
         _ => Err(Error::invalid(
             format!("\"{}\" is not an isolation", isolation.chars().take(63).collect::<String>()),
             "Isolations are row, schema and database.",

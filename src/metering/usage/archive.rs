@@ -155,12 +155,15 @@ pub fn maintain() -> Result<(u64, bool)> {
     })
 }
 
+/// The archive, and what was detached from it; nothing where there is none.
+pub fn tables() -> Result<Vec<String>> {
+    if exists()? { query::current_rows(TABLES, &[], |row| row.must(1)) } else { Ok(Vec::new()) }
+}
+
 /// Removes a tenant's events, from what was detached too.
 pub fn erase(tenant: Uuid) -> Result<()> {
-    if exists()? {
-        for table in query::current_rows(TABLES, &[], |row| row.must::<String>(1))? {
-            query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
-        }
+    for table in tables()? {
+        query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
     }
     Ok(())
 }

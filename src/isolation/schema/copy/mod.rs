@@ -2,7 +2,8 @@
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
 //! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as
-//! text replaced ([`body`]); [`rows`] copies rows; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared.
+//! text replaced ([`body`]); [`rows`] copies rows; a plan that
+//! another database is to carry out travels as [`portable`] says; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared.
 //!
 //! Each statement runs as the owner of what it makes, so that users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
 
@@ -15,13 +16,14 @@ mod notes;
 mod objects;
 mod order;
 mod plan;
+mod portable;
 mod rows;
 mod tables;
 mod unclonable;
 
 pub use describe::Part;
 pub use plan::Plan;
-pub use rows::Data;
+pub use rows::{Data, File, Place, unload};
 
 use crate::error::{Error, Result};
 use crate::extension;
@@ -153,22 +155,35 @@ fn names(catalog: &Catalog) -> HashSet<&str> {
 /// Copies `source` to a new schema of this name, labelled as given.
 pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
     let plan = plan(source, destination, data)?;
-    refuse_too_many_locks(source, plan.locks)?;
+    make(&plan, destination, label, Some(source.oid), || rows::copy(&source.name, destination, &plan, data))
+}
+
+/// Makes what a plan says as a new schema of this name, which is the plan's own, labelled as given. `fill` is called once the tables are there, before
+/// they have indexes, triggers or foreign keys, and may read the schema `from` as well.
+pub fn make(
+    plan: &Plan,
+    destination: &str,
+    label: &str,
+    from: Option<Oid>,
+    fill: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    refuse_too_many_locks(plan)?;
     own_ddl::run(|| {
-        let new = create(source, destination, label)?;
-        let guests = guests(source, &plan, extension::owner()?);
-        let lend = |verb, preposition| lend(source.owner, destination, &guests, verb, preposition);
+        let new = create(plan.owner, destination, label)?;
+        let guests = guests(plan, extension::owner()?);
+        let lend = |verb, preposition| lend(plan.owner, destination, &guests, verb, preposition);
         let make = || {
             lend("GRANT", "TO")?;
             run(&plan.define)?;
-            rows::copy(&source.name, destination, &plan, data)?;
+            fill()?;
             run(&plan.complete)?;
             run(&plan.finish)?;
             run(&plan.close)?;
             lend("REVOKE", "FROM")?;
             run(&plan.leave)
         };
-        guard::schema::while_working_on(&[source.oid, new], || in_schema(destination, make))?;
+        let schemas: Vec<Oid> = from.into_iter().chain([new]).collect();
+        guard::schema::while_working_on(&schemas, || in_schema(destination, make))?;
         // The owner's code has run, while nobody looked: it could have put another schema in its place, or changed shared tables.
         row::verify_protection()?;
         match query::as_of_now(|| Schema::find(destination))? {
@@ -179,17 +194,17 @@ pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Res
 }
 
 /// Makes the schema, closed to other tenants from the start.
-fn create(source: &Schema, destination: &str, label: &str) -> Result<Oid> {
+fn create(owner: Oid, destination: &str, label: &str) -> Result<Oid> {
     let name = ident(destination);
-    let owner = relation::role_name(source.owner);
+    let owner = relation::role_name(owner);
     query::statement(&format!("CREATE SCHEMA {name} AUTHORIZATION {owner}"), &[])?;
     query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {name} IS {}", literal(label)), &[])?;
     Ok(query::as_of_now(|| Schema::get(destination))?.oid)
 }
 
 /// Roles that have a part in the copy without owning it, and need the right to create in it as long as it is made. The product has it.
-fn guests(source: &Schema, plan: &Plan, product: Oid) -> BTreeSet<u32> {
-    plan.actors().filter(|role| *role != source.owner && *role != product).map(|role| role.to_u32()).collect()
+fn guests(plan: &Plan, product: Oid) -> BTreeSet<u32> {
+    plan.actors().filter(|role| *role != plan.owner && *role != product).map(|role| role.to_u32()).collect()
 }
 
 fn lend(owner: Oid, destination: &str, guests: &BTreeSet<u32>, verb: &str, preposition: &str) -> Result<()> {
@@ -210,13 +225,13 @@ fn run(steps: &[Step]) -> Result<()> {
 }
 
 /// Fails when the server could not hold the locks of what is made, whatever else it does.
-fn refuse_too_many_locks(source: &Schema, needed: usize) -> Result<()> {
+fn refuse_too_many_locks(plan: &Plan) -> Result<()> {
     // SAFETY: plain reads of what the server was started with.
     let (per_transaction, slots) =
         unsafe { (pg_sys::max_locks_per_xact, pg_sys::MaxBackends + raw::max_prepared_xacts) };
     let room = usize::try_from(per_transaction).unwrap_or(0).saturating_mul(usize::try_from(slots).unwrap_or(0));
-    if needed > room {
-        return Err(Error::TooManyLocks { schema: source.name.clone(), needed, room });
+    if plan.locks > room {
+        return Err(Error::TooManyLocks { schema: plan.source.clone(), needed: plan.locks, room });
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ pub struct Rows {
     pub owner: Oid,
     /// What is copied, all columns but generated ones: each with what it is read as.
     pub columns: Vec<(String, String)>,
+    /// The same, as they are named.
+    pub names: Vec<String>,
 }
 
 impl Rows {
@@ -63,6 +65,10 @@ pub struct Position {
 
 /// What makes a copy.
 pub struct Plan {
+    /// The schema that it copies.
+    pub source: String,
+    /// Who owns that, and then the copy.
+    pub owner: Oid,
     /// Types, functions, tables, views.
     pub define: Vec<Step>,
     pub rows: Vec<Rows>,
@@ -150,6 +156,8 @@ impl<'a> Planner<'a> {
             step.sql = self.renaming.apply_to_late_names(&step.sql);
         }
         Ok(Plan {
+            source: self.source.to_owned(),
+            owner: self.schema_owner,
             define,
             rows: self.rows(),
             positions: self.positions(),
@@ -405,6 +413,12 @@ impl<'a> Planner<'a> {
                 part_of: above(table),
                 owner: table.owner,
                 columns: table.columns.iter().filter(|column| column.generated.is_none()).map(column).collect(),
+                names: table
+                    .columns
+                    .iter()
+                    .filter(|column| column.generated.is_none())
+                    .map(|column| column.name.clone())
+                    .collect(),
                 oid: table.oid,
             })
             .collect()

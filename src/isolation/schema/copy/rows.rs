@@ -1,10 +1,14 @@
 //! Rows and positions of sequences, as they are at one moment, while others go on writing.
 
+use super::Schema;
 use super::plan::{Plan, Position, Rows};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::query::{self, ident, literal};
 use crate::relation;
 use crate::role;
+use crate::row_file;
+use crate::scratch::Scratch;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -34,6 +38,16 @@ impl Moment {
         // SAFETY: registered with the current resource owner, and given back by drop or by the end of the transaction.
         Self(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) })
     }
+
+    /// Runs `work` with the snapshot as the active one.
+    fn watch<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // SAFETY: popped below, or by PostgreSQL after an ERROR.
+        unsafe { pg_sys::PushActiveSnapshot(self.0) };
+        let result = work();
+        // SAFETY: pops what was pushed.
+        unsafe { pg_sys::PopActiveSnapshot() };
+        result
+    }
 }
 
 impl Drop for Moment {
@@ -43,14 +57,19 @@ impl Drop for Moment {
     }
 }
 
-/// Fills the copy, whose tables exist and have no triggers yet.
-pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result<()> {
-    let wanted: Vec<&Rows> = plan.rows.iter().filter(|table| data.includes(&table.name, &table.part_of)).collect();
+/// The tables whose rows are wanted. Fails when one is named that is not there.
+fn wanted<'a>(plan: &'a Plan, data: &Data) -> Result<Vec<&'a Rows>> {
     if let Data::Tables(names) = data
         && let Some(unknown) = names.iter().find(|name| !plan.rows.iter().any(|table| table.is_of(name)))
     {
-        return Err(Error::Unknown("table", format!("{}.{}", ident(source), ident(unknown))));
+        return Err(Error::Unknown("table", format!("{}.{}", ident(&plan.source), ident(unknown))));
     }
+    Ok(plan.rows.iter().filter(|table| data.includes(&table.name, &table.part_of)).collect())
+}
+
+/// Fills the copy, whose tables exist and have no triggers yet.
+pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result<()> {
+    let wanted = wanted(plan, data)?;
     {
         let moment = Moment::now();
         for table in &wanted {
@@ -58,31 +77,87 @@ pub fn copy(source: &str, destination: &str, plan: &Plan, data: &Data) -> Result
         }
     }
     // Positions are not part of a snapshot: read after it, none is behind the rows.
+    positions(plan, &wanted, data)?.iter().try_for_each(|place| place.take(destination))
+}
+
+/// Rows of a table in a file, as [`row_file`] writes them.
+pub struct File {
+    /// The table, and the columns in the order of the file, as they are named.
+    pub table: String,
+    pub columns: Vec<String>,
+    pub rows: Scratch,
+}
+
+/// Writes the rows that a copy gets to files, for another database; and the positions of sequences that it gets.
+pub fn unload(source: &Schema, plan: &Plan, data: &Data) -> Result<(Vec<File>, Vec<Place>)> {
+    guard::schema::while_working_on(&[source.oid], || {
+        let wanted = wanted(plan, data)?;
+        let moment = Moment::now();
+        let write = |table: &&Rows| unload_table(&source.name, table, &moment);
+        let files: Vec<File> = wanted.iter().map(write).collect::<Result<_>>()?;
+        drop(moment);
+        Ok((files, positions(plan, &wanted, data)?))
+    })
+}
+
+/// How far a sequence is.
+pub struct Place {
+    pub sequence: String,
+    pub owner: pg_sys::Oid,
+    pub value: i64,
+    pub is_called: bool,
+}
+
+impl Place {
+    /// Puts the sequence of this name of a schema there.
+    pub fn take(&self, schema: &str) -> Result<()> {
+        let name = literal(&format!("{}.{}", ident(schema), ident(&self.sequence)));
+        let set = format!("SELECT pg_catalog.setval({name}, {}, {})", self.value, self.is_called);
+        role::as_owner(self.owner, || query::statement(&set, &[])).map(drop)
+    }
+}
+
+fn positions(plan: &Plan, wanted: &[&Rows], data: &Data) -> Result<Vec<Place>> {
     let includes = |position: &&Position| match &position.table {
         _ if *data == Data::All => true,
         Some(table) => wanted.iter().any(|rows| rows.is_of(table)),
         None => false,
     };
+    let mut places = Vec::new();
     for position in plan.positions.iter().filter(includes) {
-        let name = ident(&position.name);
-        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {}.{name}", ident(source));
+        let name = format!("{}.{}", ident(&plan.source), ident(&position.name));
+        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {name}");
         let place: Vec<Option<String>> = role::as_owner(position.owner, || query::current_column(&read, &[]))?;
-        let Some((value, is_called)) = place.iter().flatten().find_map(|place| place.split_once(',')) else { continue };
-        let new = literal(&format!("{}.{name}", ident(destination)));
-        let (value, is_called) = (literal(value), literal(is_called));
-        let set = format!("SELECT pg_catalog.setval({new}, {value}, {is_called})");
-        role::as_owner(position.owner, || query::statement(&set, &[]))?;
+        let place = place.iter().flatten().find_map(|place| place.split_once(','));
+        let Some((Ok(value), is_called)) = place.map(|(value, is_called)| (value.parse(), is_called == "t")) else {
+            continue;
+        };
+        places.push(Place { sequence: position.name.clone(), owner: position.owner, value, is_called });
     }
-    Ok(())
+    Ok(places)
 }
 
 const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";
+
+/// Runs `work` as the owner of a table, who may have taken the right to read it from themselves, and sees every row.
+fn as_reader<T>(table: &Rows, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let role = relation::role_name(table.owner);
+    let may_read = query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? == Some(true);
+    let lend = |verb: &str, preposition: &str| {
+        let sql = format!("{verb} SELECT ON {name} {preposition} {role}");
+        if may_read { Ok(0) } else { role::as_owner(table.owner, || query::statement(&sql, &[])) }
+    };
+    lend("GRANT", "TO")?;
+    let result = role::as_owner_of_all_rows(table.owner, work)?;
+    lend("REVOKE", "FROM")?;
+    Ok(result)
+}
 
 fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) -> Result<()> {
     let (columns, values): (Vec<&str>, Vec<&str>) =
         table.columns.iter().map(|(name, value)| (name.as_str(), value.as_str())).unzip();
     let (columns, values) = (columns.join(", "), values.join(", "));
-    let (role, name) = (relation::role_name(table.owner), ident(&table.name));
+    let name = ident(&table.name);
     let (original, copy) = (format!("{}.{name}", ident(source)), format!("{}.{name}", ident(destination)));
     let sql = match columns.as_str() {
         "" => format!("INSERT INTO {copy} SELECT FROM ONLY {original}"),
@@ -90,16 +165,16 @@ fn copy_table(source: &str, destination: &str, table: &Rows, moment: &Moment) ->
             format!("INSERT INTO {copy} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM ONLY {original}")
         }
     };
-    // An owner may have taken the right from themselves.
-    let may_read = query::value::<bool>(MAY_READ, &[table.owner.into(), table.oid.into()])? == Some(true);
-    let lend = |verb: &str, preposition: &str| {
-        let sql = format!("{verb} SELECT ON {original} {preposition} {role}");
-        if may_read { Ok(0) } else { role::as_owner(table.owner, || query::statement(&sql, &[])) }
-    };
-    lend("GRANT", "TO")?;
-    role::as_owner_of_all_rows(table.owner, || execute(&sql, moment.0))?;
-    lend("REVOKE", "FROM")?;
-    Ok(())
+    as_reader(table, &original, || execute(&sql, moment.0))
+}
+
+fn unload_table(source: &str, table: &Rows, moment: &Moment) -> Result<File> {
+    let name = format!("{}.{}", ident(source), ident(&table.name));
+    let columns: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
+    let sql = format!("SELECT {} FROM ONLY {name}", columns.join(", "));
+    let rows = Scratch::new()?;
+    as_reader(table, &name, || moment.watch(|| row_file::unload(&sql, rows.path())))?;
+    Ok(File { table: table.name.clone(), columns: table.names.clone(), rows })
 }
 
 /// Runs a statement that reads with the given snapshot.

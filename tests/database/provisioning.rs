@@ -1,0 +1,36 @@
+//! From the registration of a tenant to its database.
+
+use super::fixtures::*;
+use harness::{Cluster, Uuid, as_tenant, cluster, count, one, rows};
+
+#[test]
+fn a_tenant_gets_a_database_of_its_own() {
+    let control = shop(cluster(), "own");
+    let tenant = provisioned(&control, "Acme");
+    let mut app = connect(&control, tenant, "app");
+    as_tenant(&mut app, tenant, |app| {
+        assert_eq!(count(app, "stages"), 2);
+        assert_eq!(one::<String>(app, "SELECT name FROM stages WHERE id = 2", &[]), "tab\tand \\ \n and 'quote'");
+        app.batch_execute("INSERT INTO orders (total, body) VALUES (2, 'hi')").expect("write");
+        assert_eq!(one::<String>(app, "SELECT body FROM orders", &[]), "HI", "the trigger fires");
+        assert_eq!(count(app, "orders WHERE doubled = 4"), 1);
+        assert_eq!(count(app, "totals"), 1);
+    });
+    let mut superuser = control.superuser();
+    assert_eq!(count(&mut superuser, "tenancy.provisioning WHERE phase = 'ready' AND problem IS NULL"), 1);
+    let location = rows(&mut control.connect("app"), "SELECT * FROM tenant_location('acme')", &[]);
+    assert_eq!(location[0].get::<_, Uuid>("tenant_id"), tenant);
+    assert_eq!(location[0].get::<_, String>("database_name"), home(tenant));
+    assert_eq!(location[0].get::<_, Option<String>>("host"), None);
+}
+
+#[test]
+fn a_worker_makes_the_database_as_soon_as_the_tenant_is_committed() {
+    let cluster = Cluster::start(eager());
+    let control = shop(&cluster, "soon");
+    let mut operator = control.connect("operator");
+    let tenant = register(&mut operator, "Acme");
+    let state: String = one(&mut operator, "SELECT wait_for_tenant($1)", &[&tenant]);
+    assert_eq!(state, "active", "{}", problem(&control, tenant));
+    as_tenant(&mut connect(&control, tenant, "app"), tenant, |app| assert_eq!(count(app, "stages"), 2));
+}
