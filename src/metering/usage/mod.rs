@@ -23,8 +23,8 @@ mod rollup;
 mod settings;
 mod stamp;
 
-pub use fetch::fetch;
 pub use archive::{prepare as prepare_archive, tables as archive_tables};
+pub use fetch::fetch;
 pub use metric::ensure as ensure_metric;
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
