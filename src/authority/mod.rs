@@ -28,6 +28,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         access::FUNCTIONS,
         tenant::FUNCTIONS,
         isolation::row::FUNCTIONS,
+        isolation::adopt::FUNCTIONS,
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
@@ -38,6 +39,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
         database::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -53,6 +56,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         access::RELATIONS,
         tenant::RELATIONS,
         isolation::row::RELATIONS,
+        isolation::adopt::RELATIONS,
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
@@ -62,6 +66,8 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
         database::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -7,6 +7,7 @@ use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
+use crate::isolation::adopt;
 use crate::isolation::row::erase::{self, Erased, Eraser};
 use crate::isolation::schema;
 use crate::json::Object;
@@ -120,7 +121,9 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
         }
         access::erase(tenant)?;
         fleet::erase(tenant)?;
+        adopt::erase(tenant)?;
         metering::erase(tenant)?;
+        database::erase(tenant)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {

@@ -48,6 +48,14 @@ pub fn survive(tenants: usize, crashes: usize) {
     }
     for crash in 1..=crashes {
         let mut superuser = fleet.superuser();
+        // The run cannot end before the crash: someone reads the last tenant's table.
+        let mut reader = fleet.superuser();
+        let last: String = reader
+            .query_one("SELECT schema_name::text FROM tenancy.tenants WHERE schema_name IS NOT NULL ORDER BY id DESC LIMIT 1", &[])
+            .expect("read the last tenant")
+            .get(0);
+        let mut reading = reader.transaction().expect("begin");
+        reading.batch_execute(&format!("SELECT FROM {last}.contacts")).expect("read");
         std::thread::scope(|scope| {
             let call = scope.spawn(|| fleet.migrate(""));
             let enough = (2 * tenants * crash / (crashes + 1)) as i64;
@@ -55,6 +63,7 @@ pub fn survive(tenants: usize, crashes: usize) {
             cluster.kill9();
             assert!(call.join().expect("join").is_err());
         });
+        drop(reading);
         cluster.start_again();
         let applied = count(&mut fleet.superuser(), "tenancy.applied_migrations");
         assert!(applied < 2 + 2 * tenants as i64, "the crash came too late: {applied}");

@@ -3,10 +3,15 @@
 //! An event is a row of the inbox ([`inbox`]), written by [`record`] or [`batch`] in the caller's transaction, at most once for each
 //! idempotency key ([`key`]). The [`rollup`] takes events out of the inbox, adds them to buckets of 15 minutes and puts them into the
 //! [`archive`], all in one transaction. Whoever reads adds buckets and inbox in one statement ([`read`]), and so is exact in every snapshot.
+//!
+//! A tenant in a database of its own has its usage there, and the control database a copy of the buckets, by [`days`]; [`fetch`] brings it up
+//! to date at once.
 
 mod archive;
 mod batch;
+pub mod days;
 mod event;
+mod fetch;
 mod inbox;
 mod key;
 mod metric;
@@ -18,6 +23,7 @@ mod rollup;
 mod settings;
 mod stamp;
 
+pub use fetch::fetch;
 pub use metric::ensure as ensure_metric;
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
@@ -25,6 +31,7 @@ pub use settings::init;
 use crate::error::{Result, SqlResult};
 use crate::level::Level;
 use crate::query;
+use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -56,6 +63,9 @@ pub const TASKS: &[Task] = &[
     Task { name: "usage keys", every_s: 3_600, work: Work::Batch(key::trim) },
     Task { name: "quota counters", every_s: 86_400, work: Work::Batch(trim_counters) },
 ];
+
+/// What a tenant's own database is asked for.
+pub const ERRANDS: &[Errand] = &[Errand { name: fetch::ERRAND, run: fetch::answer }];
 
 const ERASE: [&str; 5] = [
     "DELETE FROM tenancy.usage_inbox WHERE tenant_id = $1",
