@@ -173,6 +173,7 @@ const RELATIONS: &[(&str, &str)] = &[
     ("row_counters", ""),
     ("tenant_overview", "operator admin"),
     ("audit_log", "app operator admin"),
+    ("adoptions", "monitor operator admin"),
     ("protected_tables", "monitor operator admin"),
     ("protection_status", "monitor operator admin"),
     ("activity", "monitor operator admin"),

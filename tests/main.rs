@@ -7,6 +7,7 @@ mod authority;
 mod backup;
 mod context;
 mod crash;
+mod database_state;
 mod database;
 mod dump;
 mod examples;

@@ -49,7 +49,7 @@ pub const COPIED: &[Copied] = &[
 const TENANT: &str = "SELECT database_name, isolation = 'database' FROM tenancy.tenants WHERE id = $1";
 const DIGEST: &str = "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1, 'UTF8')), 'hex')";
 const LEVELS: &str =
-    "SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.role, a.level) ORDER BY a.role, a.level)
+    "SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.role, a.level) ORDER BY a.role, a.level), '[]')
     FROM tenancy.access a WHERE a.role_oid <> 0";
 
 /// What a tenant's own database is told.
@@ -70,7 +70,8 @@ pub fn database_of(tenant: Uuid) -> Result<Option<String>> {
 fn text(sql: &str, tenant: Option<Uuid>) -> Result<String> {
     let args = tenant.map(|tenant| [tenant.into()]);
     let found = query::current_column::<Jsonb>(sql, args.as_ref().map_or(&[], |args| args.as_slice()))?;
-    Ok(found.into_iter().next().flatten().map_or_else(|| "[]".to_owned(), |rows| rows.as_str().to_owned()))
+    let text = found.into_iter().next().flatten().map(|rows| rows.as_str().to_owned());
+    text.ok_or_else(|| Error::Internal("a state is null".to_owned()))
 }
 
 impl Contents {
@@ -91,7 +92,7 @@ fn rows_of_all_tables() -> String {
             let key: Vec<String> = key.iter().map(|column| format!("x.{column}")).collect();
             let own: String = own.iter().map(|column| format!(" - '{column}'")).collect();
             format!(
-                "'{table}', (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x){own} ORDER BY {}) FROM tenancy.{table} x WHERE {rows})",
+                "'{table}', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x){own} ORDER BY {}), '[]') FROM tenancy.{table} x WHERE {rows})",
                 key.join(", ")
             )
         })

@@ -11,6 +11,7 @@ mod sync;
 mod tell;
 
 pub use note::{note_all, refuse_at_home};
+pub use tell::tell;
 
 use crate::error::Result;
 use crate::level::Level;
