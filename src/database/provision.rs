@@ -2,7 +2,7 @@
 
 use super::fill::Contents;
 use super::intent::{self, Intent, Phase};
-use super::{create, fill, found, install, open, remove};
+use super::{create, fill, found, install, open, remove, state};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
@@ -58,7 +58,10 @@ impl Drop for Claim {
 pub fn build(procedure: &Procedure, tenant: Uuid, contents: Contents) -> Result<()> {
     create::create(procedure, tenant)?;
     install::install(procedure, tenant)?;
-    fill::fill(procedure, tenant, contents)
+    fill::fill(procedure, tenant, contents)?;
+    procedure::caught(|| role::as_extension_owner(|| state::tell(tenant, true).map(drop)))?;
+    procedure.commit();
+    Ok(())
 }
 
 /// Opens the database that is whole, and makes the tenant active that waited for it.
