@@ -8,6 +8,16 @@ CREATE FUNCTION current_tenant_text() RETURNS text
 COMMENT ON FUNCTION current_tenant_text() IS
     'current_tenant() as lower-case text, for tenant columns of type text. Raises 42501 when none is bound. Level public. Example: SELECT current_tenant_text();';
 
+CREATE FUNCTION current_tenant_key_text() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_tenancy_current_tenant_key_text';
+COMMENT ON FUNCTION current_tenant_key_text() IS
+    'The external id of the bound tenant, for tables whose tenant column holds the application''s own keys as text (adopt_tenants()). Never NULL: raises 42501 when no tenant is bound, 55000 when it has none, or one of more than 63 bytes. Level public. Example: SELECT current_tenant_key_text();';
+
+CREATE FUNCTION current_tenant_key_bigint() RETURNS bigint
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_tenancy_current_tenant_key_bigint';
+COMMENT ON FUNCTION current_tenant_key_bigint() IS
+    'current_tenant_key_text() as a number, for tenant columns of type bigint, integer or smallint. Raises 42501 when no tenant is bound, 55000 when its external id is no number. Level public. Example: SELECT current_tenant_key_bigint();';
+
 CREATE FUNCTION current_tenant_or_null() RETURNS uuid
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pg_tenancy_current_tenant_or_null';
 COMMENT ON FUNCTION current_tenant_or_null() IS

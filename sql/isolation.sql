@@ -2,7 +2,7 @@ CREATE TABLE tenancy.protected_tables (
     table_name regclass PRIMARY KEY,
     root regclass NOT NULL,
     tenant_column name NOT NULL,
-    tenant_type text NOT NULL CHECK (tenant_type IN ('uuid', 'text')),
+    tenant_type text NOT NULL CHECK (tenant_type IN ('uuid', 'text', 'key_text', 'key_bigint')),
     had_row_security boolean NOT NULL,
     had_force boolean NOT NULL,
     protected_at timestamptz NOT NULL DEFAULT now()
@@ -28,8 +28,8 @@ COMMENT ON EVENT TRIGGER tenancy_ddl_command_end IS
 CREATE EVENT TRIGGER tenancy_sql_drop ON sql_drop EXECUTE FUNCTION tenancy.on_sql_drop();
 COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables that are dropped';
 
-COMMENT ON FUNCTION protect_table(regclass, name, boolean) IS
-    'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';
+COMMENT ON FUNCTION protect_table(regclass, name, boolean, boolean) IS
+    'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. external_id says that the column (text, bigint, integer or smallint) holds the application''s own keys, which are tenants'' external ids; such a table cannot be counted for limits. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';
 COMMENT ON FUNCTION unprotect_table(regclass) IS
     'Takes a table and its partitions out of the guard again: drops the policies and the column''s default, and leaves column, index and rows. False when it was not protected. Level admin. Example: SELECT unprotect_table(''public.orders'');';
 COMMENT ON FUNCTION tenancy.is_intact(regclass) IS

@@ -109,6 +109,8 @@ pub enum Error {
     NoSchema(String),
     /// The tenant is served by another database than this; None while that is not made yet.
     InOtherDatabase { tenant: String, database: Option<String> },
+    /// Kept by another database, from which this tenant's own has a copy.
+    KeptByControl(String),
     /// What a worker in another database could not do, as it was raised there.
     Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
@@ -420,6 +422,11 @@ impl Error {
                 format!("tenant \"{tenant}\" is to have a database of its own, which is not there yet"),
             )
             .hint("wait_for_tenant() waits for it; tenancy.provisioning says how far it is."),
+            Self::KeptByControl(control) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("this database is a tenant's own, and database \"{control}\" keeps its tenant, people, keys, plans and levels"),
+            )
+            .hint(format!("Do it in database \"{control}\": what changes there is here within seconds.")),
             Self::Elsewhere { sqlstate, message, detail, hint } => {
                 Parts { code: code_of(&sqlstate), message, detail, hint }
             }

@@ -1,10 +1,11 @@
 //! Whether this database is a tenant's own, as its label says: remembered by each backend until PostgreSQL tells it that a database, or a label of
 //! one, has changed.
 
+use crate::error::{Error, Result};
 use crate::label::{self, Home};
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{Uuid, pg_guard, pg_sys};
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 
 /// What is known: nothing before it was asked, and after every change of a database.
 #[derive(Default)]
@@ -56,4 +57,29 @@ pub fn here() -> Option<Home> {
 /// Whether this database is this tenant's own.
 pub fn is_of(tenant: &[u8; 16]) -> bool {
     here().is_some_and(|home| home.tenant == *tenant)
+}
+
+/// Whether this tenant can be one of this database: only the one that it belongs to, if it belongs to one.
+pub fn admits(tenant: &[u8; 16]) -> bool {
+    here().is_none_or(|home| home.tenant == *tenant)
+}
+
+/// The database of this name, if there is one.
+pub fn database(name: &str) -> Result<pg_sys::Oid> {
+    let c_name = CString::new(name).map_err(|_| Error::Internal("a name has a zero byte".to_owned()))?;
+    // SAFETY: a look-up by a C string.
+    let database = unsafe { pg_sys::get_database_oid(c_name.as_ptr(), true) };
+    if database == pg_sys::InvalidOid { Err(Error::Unknown("database", name.to_owned())) } else { Ok(database) }
+}
+
+/// The database of this name, which must be the tenant's own by its label: no mistake in the registry reaches into another.
+pub fn find(tenant: Uuid, name: &str) -> Result<pg_sys::Oid> {
+    let database = database(name)?;
+    match label::of_database(database) {
+        Some(home) if home.tenant == *tenant.as_bytes() => Ok(database),
+        _ => Err(Error::State(
+            format!("database \"{name}\" is not that of tenant \"{tenant}\""),
+            "The label of a database says whose it is.",
+        )),
+    }
 }

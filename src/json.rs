@@ -9,9 +9,9 @@ use std::ffi::{CStr, CString};
 pub struct Jsonb(String);
 
 impl Jsonb {
-    /// What PostgreSQL has printed before.
-    pub fn from_text(text: &str) -> Self {
-        Self(text.to_owned())
+    /// A text that is JSON.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
     }
 
     pub fn as_str(&self) -> &str {

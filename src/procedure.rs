@@ -116,6 +116,35 @@ fn in_subtransaction<T, E>(
     }
 }
 
+/// Runs `work` in a subtransaction; None where it was undone because a lock was not to be had in time, or by a deadlock.
+pub fn unless_locked<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    // SAFETY: as in attempt; an error that is not ours to handle is raised again once the subtransaction is undone.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let result =
+            pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).catch_rust_panic(Err).execute();
+        match result {
+            Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        match result {
+            Ok(result) => result.map(Some),
+            Err(error) if is_for_want_of_a_lock(&error) => Ok(None),
+            Err(error) => error.rethrow(),
+        }
+    }
+}
+
+fn is_for_want_of_a_lock(error: &pg_sys::panic::CaughtError) -> bool {
+    use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
+    matches!(report(error).sql_error_code(), ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED)
+}
+
 fn report(error: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
     use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
     match error {

@@ -59,6 +59,8 @@ const IDLE: &[&str] = &[
     "SELECT trim_invitations()",
     "SELECT slug_available('acme')",
     "SELECT find_tenant('acme')",
+    "SELECT count(*) FROM adoption_plan('public')",
+    "CALL for_each_tenant('SELECT 1')",
     "SELECT unset_plan_limit('free', 'orders')",
     "SELECT unset_plan_rate_limit('free', 'api')",
     "SELECT unlimit_table('tenancy.memberships', 'members')",

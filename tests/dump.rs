@@ -46,7 +46,7 @@ SELECT allow_definer('public.totals', 'monthly'), allow_definer('public.total(in
 ";
 
 /// Queries whose answers the restored database gives, too.
-const SAME: [&str; 38] = [
+const SAME: [&str; 39] = [
     "SELECT * FROM tenancy.tenants ORDER BY id",
     "SELECT * FROM tenancy.plans ORDER BY plan",
     "SELECT * FROM tenancy.plan_rate_limits ORDER BY plan, resource",
@@ -64,6 +64,8 @@ const SAME: [&str; 38] = [
     "SELECT * FROM tenancy.audit_log ORDER BY id",
     "SELECT table_name::text, root::text, tenant_column, tenant_type, had_row_security, had_force, protected_at \
      FROM tenancy.protected_tables ORDER BY 1",
+    "SELECT table_name::text, tenant_id, tenant_column, keys, steps, steps_done, rows_filled, started_at, finished_at \
+     FROM tenancy.adoptions ORDER BY 1",
     "SELECT table_name::text, root::text, tenant_column, intact, owner FROM tenancy.protection_status ORDER BY 1",
     "SELECT * FROM tenancy.definer_exemptions ORDER BY 1",
     "SELECT role, level FROM tenancy.access ORDER BY 1, 2",

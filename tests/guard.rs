@@ -711,7 +711,7 @@ impl People {
 
 /// Every function that takes an id of people or credentials, and how it answers when the id is another tenant's: an SQLSTATE, or the
 /// one value (none for no row) that says that there is nothing.
-const FOREIGN_IDS: [(&str, &str); 29] = [
+const FOREIGN_IDS: [(&str, &str); 30] = [
     ("add_member('HOME')", "P0002"),
     ("add_member('HOME', 'viewer')", "P0002"),
     ("change_role('HOME', 'viewer')", "P0002"),
@@ -741,6 +741,7 @@ const FOREIGN_IDS: [(&str, &str); 29] = [
     ("clone_tenant_schema('TENANT', current_tenant())", "42501"),
     ("clone_tenant_schema(current_tenant(), 'TENANT', false)", "42501"),
     ("maintenance_commands('ANALYZE', 'TENANT')", "42501"),
+    ("adoption_plan('public', 'TENANT')", "42501"),
 ];
 
 #[test]
@@ -749,7 +750,7 @@ fn no_function_does_anything_for_another_tenants_people() {
     // any id that the application gives.
     const TAKING_AN_ID: &str = "
         SELECT p.proname::text FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e' AND d.classid = 'pg_proc'::regclass
-        WHERE 'uuid'::regtype = ANY (p.proargtypes) AND p.proargnames[1] <> 'tenant'
+        WHERE 'uuid'::regtype = ANY (p.proargtypes) AND p.proargnames[1] <> 'tenant' AND p.prokind = 'f'
           AND p.proname NOT IN ('accept_invitation', 'create_tenant', 'delete_user', 'record_duration', 'record_usage', 'set_tenant_by_slug')";
     let mut house = House::new("foreign_people");
     let mut superuser = house.database.superuser();

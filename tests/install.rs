@@ -3,11 +3,13 @@
 use harness::{Client, Cluster, Database, Options, fails, one, rows, simple};
 
 /// What PUBLIC may execute: reading one's own context, what policies call, and nothing else.
-const PUBLIC_FUNCTIONS: [&str; 14] = [
+const PUBLIC_FUNCTIONS: [&str; 16] = [
     "assert_tenant",
     "current_member_role",
     "current_principal",
     "current_tenant",
+    "current_tenant_key_bigint",
+    "current_tenant_key_text",
     "current_tenant_or_null",
     "current_tenant_text",
     "current_user_id",

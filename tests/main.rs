@@ -1,6 +1,7 @@
 //! Every promise of pg_tenancy, proven by real sessions of the roles that users have: one module per domain.
 
 mod access;
+mod adopt;
 mod audit;
 mod authority;
 mod backup;

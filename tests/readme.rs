@@ -444,7 +444,7 @@ impl Granted {
             "SELECT create_plan('pro'), create_metric('api_calls'), create_metric('agent_minutes'), set_plan_limit('free', 'api_calls', 1000, 'month'), set_plan_rate_limit('free', 'api_calls', 100),
                 create_tenant('Acme', slug => 'acme'), create_tenant('Acme, for tests', slug => 'acme-test'),
                 create_tenant('Globex', isolation => 'schema', metadata => '{{\"ring\": 0}}'),
-                create_tenant('Example', id => '{EXAMPLE_TENANT}', owner => '{owner}')"
+                create_tenant('Example', id => '{EXAMPLE_TENANT}', external_id => '42', owner => '{owner}')"
         );
         database.connect("operator").batch_execute(&tenants).expect("create tenants");
         let mut transaction = app.transaction().expect("begin");
@@ -484,6 +484,11 @@ impl Granted {
             }
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
             "remove_migration" | "migrate_tenants" => migration.to_owned(),
+            "adopt_tenants" => "CREATE TABLE public.organizations (id bigint PRIMARY KEY, name text); \
+                INSERT INTO public.organizations VALUES (1, 'One'), (2, 'Two'); ALTER TABLE public.organizations OWNER TO owner"
+                .to_owned(),
+            "adopt_table" => "CREATE TABLE public.invoices (id bigint PRIMARY KEY); ALTER TABLE public.invoices OWNER TO owner".to_owned(),
+            "for_each_tenant" => "CREATE TABLE public.notes (body text); GRANT SELECT ON public.notes TO admin".to_owned(),
             "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
             "export_billing_period" => "SELECT close_billing_period(find_tenant('acme'), '2025-10')".to_owned(),
             "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),

@@ -84,6 +84,14 @@ SELECT pg_catalog.pg_extension_config_dump('tenancy.usage_uniques', '');
 COMMENT ON TABLE tenancy.usage_uniques IS
     'Which resources the events of a metric with aggregation unique named, by 15 minutes. Only functions reach it.';
 
+-- In a tenant's own database: what the control database has not heard of. Of another cluster it would say nothing, so it is in no dump.
+CREATE TABLE tenancy.unreported_usage (
+    day integer CONSTRAINT unreported_usage_pkey PRIMARY KEY,
+    version bigint NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE tenancy.unreported_usage IS
+    'In a tenant''s own database: days (of UTC, since 1970) whose buckets have changed since they were reported to the control database, with a number that grows with each rollup. Only functions reach it.';
+
 -- Idempotency keys. Partitions spread the newest pages of the index; each is dumped for itself.
 CREATE TABLE tenancy.usage_keys (
     tenant_id uuid NOT NULL,

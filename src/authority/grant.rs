@@ -2,6 +2,7 @@
 
 use super::{functions, relations};
 use crate::audit::{self, Entry};
+use crate::database::state;
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::holder;
@@ -51,8 +52,10 @@ fn change_grants(verb: &str, preposition: &str, role: &str, wanted: impl Fn(Leve
 fn grant_access(role: Option<RegRole>, level: Option<&str>) -> SqlResult<bool> {
     let level = self::level(level)?;
     let (role, name) = role_name(role)?;
+    state::refuse_at_home()?;
     holder::refuse_unsafe(role, &name, level)?;
     change_grants("GRANT", "TO", &name, |wanted| level.includes(wanted))?;
+    state::note_all()?;
     audit::record(&Entry {
         action: "access.grant",
         target: Some(&name),
@@ -67,11 +70,13 @@ fn grant_access(role: Option<RegRole>, level: Option<&str>) -> SqlResult<bool> {
 #[search_path(pg_catalog, pg_temp)]
 fn revoke_access(role: Option<RegRole>) -> SqlResult<bool> {
     let (role, name) = role_name(role)?;
+    state::refuse_at_home()?;
     let held: Vec<String> = query::rows(LEVELS_OF, &[role.into()], |row| row.must(1))?;
     change_grants("REVOKE", "FROM", &name, |level| Level::Admin.includes(level))?;
     if held.is_empty() {
         return Ok(false);
     }
+    state::note_all()?;
     audit::record(&Entry {
         action: "access.revoke",
         target: Some(&name),

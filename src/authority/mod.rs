@@ -30,6 +30,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         access::FUNCTIONS,
         tenant::FUNCTIONS,
         isolation::row::FUNCTIONS,
+        isolation::adopt::FUNCTIONS,
         isolation::schema::FUNCTIONS,
         fleet::FUNCTIONS,
         metering::plan::FUNCTIONS,
@@ -40,6 +41,8 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::FUNCTIONS,
         metering::limit::FUNCTIONS,
         database::FUNCTIONS,
+        database::state::FUNCTIONS,
+        database::report::FUNCTIONS,
         transfer::FUNCTIONS,
     ]
     .concat()
@@ -56,6 +59,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         access::RELATIONS,
         tenant::RELATIONS,
         isolation::row::RELATIONS,
+        isolation::adopt::RELATIONS,
         isolation::schema::RELATIONS,
         fleet::RELATIONS,
         metering::plan::RELATIONS,
@@ -65,6 +69,8 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         metering::rate_limit::RELATIONS,
         metering::limit::RELATIONS,
         database::RELATIONS,
+        database::state::RELATIONS,
+        database::report::RELATIONS,
     ]
     .concat()
     .into_iter()

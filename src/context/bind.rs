@@ -1,6 +1,6 @@
 //! Binding: from "who asks for which tenant" to the context of the transaction.
 
-use super::registry::{self, Status, Tenant};
+use super::registry::{self, Identifier, Status, Tenant};
 use super::state::{self, Context, FIRST, Grants, Source};
 use super::{cursors, path, plan, sequences, setting, statement};
 use crate::error::{Error, Result};
@@ -29,6 +29,7 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
         user: user.map(|user| *user.as_bytes()),
         source: *source,
         in_schema: schema.is_some(),
+        key: tenant.key,
     };
     warn_outside_transaction_block();
     let room = take_room(tenant, &context).inspect_err(refused)?;
@@ -120,10 +121,21 @@ fn warn_outside_transaction_block() {
     }
 }
 
+/// The key of a tenant that is bound for the product's own sake; a tenant that is gone has none, and no rows that one guards.
+fn key_of(tenant: Uuid) -> Option<Identifier> {
+    registry::key_of(tenant).unwrap_or_else(|error| crate::error::raise(error))
+}
+
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Maintenance, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Maintenance,
+        in_schema: false,
+        key: key_of(tenant),
+    };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -133,7 +145,13 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 /// Runs `work`, which may run users' code, bound to the tenant whose schema it makes, then restores what was bound.
 pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Migration,
+        in_schema: false,
+        key: key_of(tenant),
+    };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -142,7 +160,13 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
-    let context = Context { tenant: *tenant.as_bytes(), user: None, source: Source::Migration, in_schema: false };
+    let context = Context {
+        tenant: *tenant.as_bytes(),
+        user: None,
+        source: Source::Migration,
+        in_schema: false,
+        key: key_of(tenant),
+    };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
 }

@@ -153,6 +153,49 @@ raw_function! {
     }
 }
 
+/// Raises the error of a tenant that has no key of this kind.
+#[cold]
+#[inline(never)]
+#[pg_guard]
+extern "C-unwind" fn raise_keyless() -> pg_sys::Datum {
+    raise(Error::State(
+        "the bound tenant has no key that the table's rows could have".to_owned(),
+        "Say with update_tenant(..., external_id => ...) what the application's own tables know the tenant by.",
+    ))
+}
+
+raw_function! {
+    /// The guard for tenant columns that hold the application's own keys, of type text.
+    pg_tenancy_current_tenant_key_text, pg_finfo_pg_tenancy_current_tenant_key_text, |fcinfo| {
+        let state = STATE.as_ptr();
+        // SAFETY: as for pg_tenancy_current_tenant.
+        unsafe {
+            if !(*state).bound {
+                return raise_unbound();
+            }
+            if (*state).context.key.is_none() {
+                return raise_keyless();
+            }
+            kept(fcinfo, &(*state).key_text)
+        }
+    }
+}
+
+raw_function! {
+    /// The same for columns of integers.
+    pg_tenancy_current_tenant_key_bigint, pg_finfo_pg_tenancy_current_tenant_key_bigint, |_| {
+        let state = STATE.as_ptr();
+        // SAFETY: as for pg_tenancy_current_tenant.
+        unsafe {
+            match (*state).key_number {
+                _ if !(*state).bound => raise_unbound(),
+                Some(number) => pg_sys::Datum::from(number),
+                None => raise_keyless(),
+            }
+        }
+    }
+}
+
 raw_function! {
     /// The bound tenant, or NULL.
     pg_tenancy_current_tenant_or_null, pg_finfo_pg_tenancy_current_tenant_or_null, |fcinfo| {

@@ -16,7 +16,7 @@ mod setting;
 mod state;
 mod statement;
 
-pub use bind::{Principal, bind, for_maintenance, for_migration, while_making_schema};
+pub use bind::{Principal, bind, for_maintenance, for_migration, set_by_id, while_making_schema};
 pub use cursors::see_statement;
 pub use sequences::forget_unbound as forget_unbound_sequences;
 pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration};
@@ -30,6 +30,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Client, "clear_tenant"),
     (Level::Public, "current_tenant"),
     (Level::Public, "current_tenant_text"),
+    (Level::Public, "current_tenant_key_text"),
+    (Level::Public, "current_tenant_key_bigint"),
     (Level::Public, "current_tenant_or_null"),
     (Level::Public, "current_user_id"),
     (Level::Public, "current_principal"),

@@ -87,7 +87,7 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    fn new(name: &str) -> Option<Self> {
+    pub fn new(name: &str) -> Option<Self> {
         let mut bytes = [0; 63];
         bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         Some(Self { length: name.len() as u8, bytes })
@@ -106,6 +106,8 @@ pub struct Tenant {
     pub isolation: Isolation,
     /// What its plan says of its transactions; None when nothing.
     pub plan: Option<&'static Plan>,
+    /// What the application's own tables know it by; None where it has no external id, or one too long for a key.
+    pub key: Option<Identifier>,
 }
 
 impl Tenant {
@@ -168,6 +170,10 @@ static STATES: BackendStatic<[Option<(u64, Tenant)>; REMEMBERED]> = BackendStati
 pub fn find(id: Uuid) -> Result<Option<Tenant>> {
     let place = usize::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) % REMEMBERED;
     let generation = changes::generation();
+    // No other tenant is of a tenant's own database, whatever rows someone has put into it.
+    if !home::admits(id.as_bytes()) {
+        return Ok(None);
+    }
     // SAFETY: one thread; the entry is copied.
     if let Some((known, tenant)) = unsafe { (*STATES.as_ptr())[place] }
         && known == generation
@@ -195,12 +201,23 @@ pub fn plan_of(id: Uuid) -> Result<(Option<String>, bool)> {
 
 /// The tenant with this slug.
 pub fn find_by_slug(slug: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()
+    Ok(TENANTS_BY_SLUG.first(&[Key::text(SLUG, slug)?])?.map(read).transpose()?.filter(is_here))
 }
 
 /// The tenant that another system knows by this id.
 pub fn find_by_external_id(external_id: &str) -> Result<Option<Tenant>> {
-    TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()
+    let found = TENANTS_BY_EXTERNAL_ID.first(&[Key::text(EXTERNAL_ID, external_id)?])?.map(read).transpose()?;
+    Ok(found.filter(is_here))
+}
+
+/// Whether the tenant can be one of this database: whatever rows someone has put into a tenant's own, it has no other tenant.
+fn is_here(tenant: &Tenant) -> bool {
+    home::admits(tenant.id.as_bytes())
+}
+
+/// What the application's own tables know the tenant by.
+pub fn key_of(id: Uuid) -> Result<Option<Identifier>> {
+    Ok(find(id)?.and_then(|tenant| tenant.key))
 }
 
 fn read(row: Row) -> Result<Tenant> {
@@ -218,7 +235,8 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
         },
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
-    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan };
+    let key = row.get::<&str>(EXTERNAL_ID).and_then(Identifier::new);
+    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan, key };
     Ok((tenant, announced))
 }
 

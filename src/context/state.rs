@@ -1,5 +1,6 @@
 //! The bound tenant in the form that queries read: parsed once, when the setting changes.
 
+use super::registry::Identifier;
 use crate::backend::BackendStatic;
 use crate::monitor;
 use crate::namespace;
@@ -52,6 +53,8 @@ pub struct Context {
     pub source: Source,
     /// Whether `search_path` was set to the tenant's schema.
     pub in_schema: bool,
+    /// What the application's own tables know the tenant by.
+    pub key: Option<Identifier>,
 }
 
 /// What the principal may do, beside being of the tenant.
@@ -65,11 +68,13 @@ pub struct Grants {
 }
 
 const SEPARATOR: u8 = b'|';
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Stands in the setting for a tenant whose schema `search_path` was set to.
 const IN_SCHEMA: &[u8] = b"schema";
 
-/// The value of the setting: `tenant|user|source|schema|role|api key|scopes`. Role names have no bar; scopes come last, each behind a space.
+/// The value of the setting: `tenant|user|source|schema|role|api key|key|scopes`. Role names have no bar, and the key is in hexadecimal digits;
+/// scopes come last, each behind a space.
 pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     let mut value = Vec::with_capacity(160);
     let uuid = |value: &mut Vec<u8>, uuid: &Option<[u8; 16]>| {
@@ -87,6 +92,10 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
     value.push(SEPARATOR);
     uuid(&mut value, &grants.api_key);
+    for byte in context.key.as_ref().map_or(&b""[..], |key| key.as_str().as_bytes()) {
+        value.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+    value.push(SEPARATOR);
     if let Some(scopes) = &grants.scopes {
         value.push(b' ');
         value.extend_from_slice(scopes.join(" ").as_bytes());
@@ -94,8 +103,19 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     value
 }
 
+fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: &u8| HEX.iter().position(|known| known == digit);
+    digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(value(high)? << 4 | value(low)?).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
 pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
-    let mut fields = value.splitn(7, |character| *character == SEPARATOR);
+    let mut fields = value.splitn(8, |character| *character == SEPARATOR);
     let mut next = || fields.next();
     let optional = |field: &[u8]| if field.is_empty() { Some(None) } else { uuid::parse(field).map(Some) };
     let text = |field: &[u8]| String::from_utf8(field.to_vec()).ok();
@@ -105,11 +125,15 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
     let in_schema = next()? == IN_SCHEMA;
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
+    let key = match next()? {
+        b"" => None,
+        digits => Some(Identifier::new(&String::from_utf8(from_hex(digits)?).ok()?)?),
+    };
     let scopes = match next()? {
         b"" => None,
         scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
     };
-    Some((Context { tenant, user, source, in_schema }, Grants { role, api_key, scopes }))
+    Some((Context { tenant, user, source, in_schema, key }, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -120,6 +144,32 @@ pub struct TenantText {
     characters: [u8; 36],
 }
 
+/// The longest key of a tenant's own, in bytes.
+const MAX_KEY: usize = 63;
+
+/// A PostgreSQL text of as many bytes as its length word says.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct KeyText {
+    length_word: u32,
+    bytes: [u8; MAX_KEY],
+}
+
+impl KeyText {
+    fn new(key: &str) -> Self {
+        let mut text = EMPTY_KEY;
+        text.bytes[..key.len()].copy_from_slice(key.as_bytes());
+        // SAFETY: SET_VARSIZE of a 4-byte header, written in the machine's byte order as varatt.h has it.
+        unsafe { pgrx::varlena::set_varsize_4b((&raw mut text).cast(), 4 + key.len() as i32) };
+        text
+    }
+}
+
+/// The number that a key spells, where it spells it as PostgreSQL would.
+fn number(key: &str) -> Option<i64> {
+    key.parse().ok().filter(|number: &i64| number.to_string() == key)
+}
+
 /// What `current_tenant()` and its kin read.
 pub struct State {
     pub bound: bool,
@@ -127,13 +177,22 @@ pub struct State {
     pub generation: u64,
     pub context: Context,
     pub text: TenantText,
+    pub key_text: KeyText,
+    pub key_number: Option<i64>,
 }
 
-const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false };
+const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false, key: None };
+const EMPTY_KEY: KeyText = KeyText { length_word: 0, bytes: [0; MAX_KEY] };
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
-pub static STATE: BackendStatic<State> =
-    BackendStatic::new(State { bound: false, generation: 0, context: NOBODY, text: EMPTY_TEXT });
+pub static STATE: BackendStatic<State> = BackendStatic::new(State {
+    bound: false,
+    generation: 0,
+    context: NOBODY,
+    text: EMPTY_TEXT,
+    key_text: EMPTY_KEY,
+    key_number: None,
+});
 
 /// The tenant that this transaction bound first, remembered outside the setting, so that neither a savepoint rollback nor
 /// RESET ALL makes room for another one.
@@ -191,7 +250,9 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     // SAFETY: one thread.
     let generation = unsafe { (*STATE.as_ptr()).generation } + 1;
     GRANTS.set(grants);
-    STATE.set(State { bound: true, generation, context, text });
+    let key = context.key.as_ref().map(Identifier::as_str);
+    let (key_text, key_number) = (key.map_or(EMPTY_KEY, KeyText::new), key.and_then(number));
+    STATE.set(State { bound: true, generation, context, text, key_text, key_number });
     // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {

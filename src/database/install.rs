@@ -129,11 +129,11 @@ fn install_here(request: &Value) -> Result<()> {
         query::statement(&format!("SELECT {product}.grant_access({role}, {level})"), &[])?;
     }
     if let Some(plan) = request["plan"].as_str() {
-        let plan = Jsonb::from_text(plan);
+        let plan = Jsonb::from_text(plan.to_owned());
         query::run(DELETE_PLAN, &[plan.clone().into()])?;
         query::run(INSERT_PLAN, &[plan.into()])?;
     }
-    query::run(INSERT_TENANT, &[Jsonb::from_text(fields::text(request, "tenant")?).into()]).map(drop)
+    query::run(INSERT_TENANT, &[Jsonb::from_text(fields::text(request, "tenant")?.to_owned()).into()]).map(drop)
 }
 
 /// Makes a schema that is not there, with its owner and privileges.

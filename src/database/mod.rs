@@ -4,6 +4,9 @@
 //! [`open`]ed, each a step that [`provision`] takes one after the other and that a move takes with rows of its own; [`remove`] takes it away again,
 //! whole or in parts. What the template needs from outside its schema is found by [`needs`]; [`dress`] gives the database the privileges and settings
 //! of the one that keeps the registry, the control database. [`wait`], [`location`] and [`pgbouncer`] tell the rest of the world.
+//!
+//! [`state`] is what a tenant's database is told of people, keys, plans and limits, within seconds of a change; [`report`] what it tells of usage,
+//! counts and last uses, within a minute.
 
 mod create;
 mod dress;
@@ -17,7 +20,9 @@ mod open;
 mod pgbouncer;
 mod provision;
 mod remove;
+pub mod report;
 mod settings;
+pub mod state;
 mod wait;
 
 pub use create::create;
@@ -30,9 +35,12 @@ pub use provision::build;
 pub use remove::demolish;
 pub use settings::init;
 
+use crate::erased::Erased;
+use crate::error::Result;
 use crate::level::Level;
 use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
+use pgrx::Uuid;
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -44,11 +52,25 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
 ];
 pub const RELATIONS: &[(Level, &str)] = &[(Level::Operator, "tenancy.provisioning")];
 
-/// What background workers do of this domain.
-pub const TASKS: &[Task] = &[Task { name: "tenant databases", every_s: 5, work: Work::Call("provision_tenants()") }];
+/// What background workers do in a database that has tenants.
+pub const TASKS: &[&[Task]] = &[PROVISION, state::TASKS];
+/// What they do in one that is a tenant's own.
+pub const TASKS_AT_HOME: &[Task] = report::TASKS;
+
+const PROVISION: &[Task] = &[Task { name: "tenant databases", every_s: 5, work: Work::Call("provision_tenants()") }];
 
 /// What other databases, and this one's procedures, have done by a worker.
-pub const ERRANDS: &[Errand] = &[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND];
+pub const ERRANDS: &[&[Errand]] = &[
+    &[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND],
+    state::ERRANDS,
+    report::ERRANDS,
+];
+
+/// Forgets what is kept of a purged tenant's database.
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    state::erase(tenant, erased)?;
+    report::erase(tenant, erased)
+}
 
 extension_sql_file!(
     "../../sql/database.sql",

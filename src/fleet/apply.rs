@@ -3,7 +3,10 @@
 //! The SQL is the administrator's, but what it fires may be anyone's who may create triggers in that schema. So it runs as the owner of the
 //! template's schema, in a session that cannot become anyone else, bound to the tenant and kept to its schema, until the transaction has
 //! committed: deferred triggers fire then. What the product writes in between it writes as itself.
+//!
+//! Where the schema is in a database of the tenant's own, all of that is done there ([`remote`]), and recorded in both.
 
+use super::remote;
 use super::run::Run;
 use super::script::Script;
 use super::target::{self, Direction, Step};
@@ -56,8 +59,17 @@ pub struct Task<'a> {
     pub patient: bool,
 }
 
+/// A step in its transaction: how it ended, unless it is one to be done by itself.
+pub type Begun = (Outcome, Option<Confined>, Option<(pg_sys::Oid, Step)>);
+
+impl Step {
+    fn outcome(&self) -> Outcome {
+        if self.is_last { Outcome::Last } else { Outcome::More }
+    }
+}
+
 /// Foreign SQL can run while this lives.
-struct Confined {
+pub struct Confined {
     _session: Session,
     _work: Work,
 }
@@ -77,27 +89,43 @@ impl Task<'_> {
                 }
                 *version = Some(step.version.clone());
                 self.say(&step);
-                let schema = self.schema(&step)?;
-                let script = step.sql.as_deref().ok_or_else(|| self.without_down_sql(&step))?;
-                let confined = self.confine(&step, schema)?;
-                let script = Script::parse("sql", script)?;
-                if !step.transactional {
-                    self.prepare(schema, &script)?;
-                    return Ok((Outcome::More, Some(confined), Some((schema, step))));
+                if step.sql.is_none() {
+                    return Err(self.without_down_sql(&step));
                 }
-                script.run()?;
-                self.conclude(&step)?;
-                let outcome = if step.is_last { Outcome::Last } else { Outcome::More };
-                Ok((outcome, Some(confined), None))
+                match &step.database {
+                    Some(database) => {
+                        remote::send(self, &step, database)?;
+                        self.record(&step)?;
+                        Ok((step.outcome(), None, None))
+                    }
+                    None => self.begin(step),
+                }
             },
         )?;
         match done {
             None => Ok(Outcome::Busy),
-            Some((outcome, confined, alone)) => {
-                drop(confined);
-                alone.map_or(Ok(outcome), |(schema, step)| self.step_alone(schema, &step))
-            }
+            Some(begun) => self.end(begun),
         }
+    }
+
+    /// Does a step in a transaction that has the locks, or prepares for doing it by itself.
+    pub fn begin(&self, step: Step) -> Result<Begun> {
+        let schema = self.schema(&step)?;
+        let confined = self.confine(&step, schema)?;
+        let script = Script::parse("sql", step.sql.as_deref().unwrap_or_default())?;
+        if !step.transactional {
+            self.prepare(schema, &script)?;
+            return Ok((Outcome::More, Some(confined), Some((schema, step))));
+        }
+        script.run()?;
+        self.conclude(&step)?;
+        Ok((step.outcome(), Some(confined), None))
+    }
+
+    /// What is left to do when that transaction has committed.
+    pub fn end(&self, (outcome, confined, alone): Begun) -> Result<Outcome> {
+        drop(confined);
+        alone.map_or(Ok(outcome), |(schema, step)| self.step_alone(schema, &step))
     }
 
     /// The same for a statement that cannot run in a transaction. What was prepared for it holds until the worker forgets.
@@ -122,11 +150,11 @@ impl Task<'_> {
             },
         )?;
         drop(confined);
-        Ok(if step.is_last { Outcome::Last } else { Outcome::More })
+        Ok(step.outcome())
     }
 
     /// Takes the locks; false when someone else has the schema's.
-    fn lock(&self) -> bool {
+    pub fn lock(&self) -> bool {
         set(c"lock_timeout", &self.run.lock_timeout.to_string(), Scope::Transaction);
         let template = Subject::template(&self.run.template.0);
         match self.tenant.map(Subject::schema_of) {
@@ -201,6 +229,11 @@ impl Task<'_> {
             set(c"search_path", &path, Scope::Transaction);
             Script::parse("verify_sql", verify_sql)?.verify()?;
         }
+        self.record(step)
+    }
+
+    /// Records it.
+    fn record(&self, step: &Step) -> Result<()> {
         role::as_extension_owner(|| {
             let args = || -> [DatumWithOid; 3] {
                 [self.run.template.clone().into(), self.tenant.into(), step.version.as_str().into()]

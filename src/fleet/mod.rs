@@ -1,18 +1,21 @@
 //! Migrations of a fleet: what changes in a template changes in the schema of every tenant that was made from it.
 //!
 //! [`registry`] keeps the migrations, whose SQL is a [`script`]. A [`run`] is led by the session that calls for it, which starts workers
-//! and waits; each [`worker`] takes [`target`]s, tenants' schemas or the template's, and lets [`apply`] do one migration after the other.
+//! and waits; each [`worker`] takes [`target`]s, tenants' schemas or the template's, and lets [`apply`] do one migration after the other, in a
+//! tenant's own database through [`remote`].
 
 mod apply;
 mod registry;
+mod remote;
 mod run;
 mod script;
 mod target;
 mod worker;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
+use crate::worker::errand::Errand;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -30,11 +33,14 @@ pub const RELATIONS: &[(Level, &str)] = &[
     (Level::Operator, "tenancy.migration_status"),
 ];
 
+/// What a tenant's own database is asked to do.
+pub const ERRANDS: &[Errand] = &[Errand { name: remote::ERRAND, run: remote::answer }];
+
 const FORGET: &str = "DELETE FROM tenancy.failed_migrations WHERE tenant_id = $1";
 
 /// Removes what is known of a tenant's failures, whose messages may quote its rows.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    query::run(FORGET, &[tenant.into()]).map(drop)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&[FORGET], tenant, erased)
 }
 
 extension_sql_file!(

@@ -65,7 +65,7 @@ pub struct Run {
     pub max_attempts: i32,
     /// In milliseconds.
     pub lock_timeout: i32,
-    workers: usize,
+    pub workers: usize,
 }
 
 /// The run of this id.

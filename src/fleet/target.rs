@@ -3,6 +3,7 @@
 use super::run::Run;
 use crate::error::Result;
 use crate::query::{self, Row};
+use crate::sqltype::Name;
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
@@ -65,13 +66,13 @@ impl Target {
 
 /// In each of these: `$1` the template, `$2` the run, `$3` the position that a rollback goes back to (0 for migrating), `$4` the canaries' metadata.
 ///
-/// Tenants follow their template: they get what it has.
+/// Tenants follow their template: they get what it has. A database that is being made gets that with the rest.
 const TENANTS_UP: &str = "SELECT p.id, coalesce(f.attempts, 0) FROM (
         SELECT DISTINCT t.id FROM tenancy.tenants t
         JOIN tenancy.applied_migrations v ON v.template = $1 AND v.tenant_id IS NULL
         JOIN tenancy.migrations m ON m.template = $1 AND m.version = v.version
         WHERE t.template = $1 AND t.schema_name IS NOT NULL AND t.purge_started_at IS NULL
-          AND ($4::jsonb IS NULL OR t.metadata @> $4) AND m.position > $3
+          AND NOT (t.isolation = 'database' AND t.status = 'provisioning') AND ($4::jsonb IS NULL OR t.metadata @> $4) AND m.position > $3
           AND NOT EXISTS (SELECT FROM tenancy.applied_migrations a WHERE a.template = $1 AND a.tenant_id = t.id AND a.version = v.version)
     ) AS p LEFT JOIN tenancy.failed_migrations f ON f.template = $1 AND f.tenant_id = p.id AND f.run_id = $2
     ORDER BY p.id";
@@ -80,7 +81,7 @@ const TENANTS_DOWN: &str = "SELECT p.id, coalesce(f.attempts, 0) FROM (
         JOIN tenancy.applied_migrations a ON a.template = $1 AND a.tenant_id = t.id
         JOIN tenancy.migrations m ON m.template = $1 AND m.version = a.version
         WHERE t.template = $1 AND t.schema_name IS NOT NULL AND t.purge_started_at IS NULL
-          AND ($4::jsonb IS NULL OR t.metadata @> $4) AND m.position > $3
+          AND NOT (t.isolation = 'database' AND t.status = 'provisioning') AND ($4::jsonb IS NULL OR t.metadata @> $4) AND m.position > $3
     ) AS p LEFT JOIN tenancy.failed_migrations f ON f.template = $1 AND f.tenant_id = p.id AND f.run_id = $2
     ORDER BY p.id";
 const TEMPLATE_UP: &str = "SELECT NULL::uuid, coalesce(max(f.attempts), 0) FROM tenancy.migrations m
@@ -124,16 +125,19 @@ pub struct Step {
     pub is_last: bool,
     /// How often this run has failed at it.
     pub attempts: i32,
+    /// The database of its own that the schema is in; None for this one.
+    pub database: Option<String>,
 }
 
 /// What comes next for a target, with `$4` the run, `$1` the template, `$2` the tenant and `$3` the position that a rollback goes back to, 0 for
 /// migrating.
 const NEXT_FOR_TENANT_UP: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1,
         coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
-            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0)
+            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0),
+        CASE t.isolation WHEN 'database' THEN t.database_name END
     FROM tenancy.tenants t
     JOIN tenancy.templates p ON p.template = t.template
-    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
+    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name AND t.isolation <> 'database'
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
         SELECT i.*, count(*) OVER () AS remaining FROM tenancy.migrations i
@@ -144,10 +148,11 @@ const NEXT_FOR_TENANT_UP: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' |
     WHERE t.id = $2 AND t.template = $1 AND t.purge_started_at IS NULL";
 const NEXT_FOR_TENANT_DOWN: &str = "SELECT n.oid, t.schema_name::text, 'tenant ' || t.slug, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1,
         coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
-            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0)
+            WHERE f.template = $1 AND f.tenant_id = $2 AND f.version = m.version AND f.run_id = $4), 0),
+        CASE t.isolation WHEN 'database' THEN t.database_name END
     FROM tenancy.tenants t
     JOIN tenancy.templates p ON p.template = t.template
-    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name
+    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = t.schema_name AND t.isolation <> 'database'
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
         SELECT i.*, count(*) OVER () AS remaining FROM tenancy.migrations i
@@ -157,7 +162,8 @@ const NEXT_FOR_TENANT_DOWN: &str = "SELECT n.oid, t.schema_name::text, 'tenant '
     WHERE t.id = $2 AND t.template = $1 AND t.purge_started_at IS NULL";
 const NEXT_FOR_TEMPLATE_UP: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.sql, m.verify_sql, m.transactional, m.remaining = 1,
         coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
-            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0)
+            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0),
+        NULL::name
     FROM tenancy.templates p
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
@@ -168,7 +174,8 @@ const NEXT_FOR_TEMPLATE_UP: &str = "SELECT s.oid, p.schema_name::text, 'template
     WHERE p.template = $1 AND $2::uuid IS NULL";
 const NEXT_FOR_TEMPLATE_DOWN: &str = "SELECT s.oid, p.schema_name::text, 'template ' || p.template, s.nspowner, m.version, m.down_sql, NULL::text, m.transactional, m.remaining = 1,
         coalesce((SELECT f.attempts FROM tenancy.failed_migrations f
-            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0)
+            WHERE f.template = $1 AND f.tenant_id IS NULL AND f.version = m.version AND f.run_id = $4), 0),
+        NULL::name
     FROM tenancy.templates p
     LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = p.schema_name
     CROSS JOIN LATERAL (
@@ -198,6 +205,7 @@ pub fn next(run: &Run, tenant: Option<Uuid>) -> Result<Option<Step>> {
             transactional: row.must(8)?,
             is_last: row.must(9)?,
             attempts: row.must(10)?,
+            database: row.get::<Name>(11)?.map(|Name(name)| name),
         })
     };
     let args: [DatumWithOid; 4] = [run.template.clone().into(), tenant.into(), run.position.into(), run.id.into()];

@@ -1,4 +1,5 @@
 //! Where a tenant's rows live and how they are kept apart.
 
+pub mod adopt;
 pub mod row;
 pub mod schema;

@@ -1,16 +1,15 @@
 //! A worker that another database has sent ([`crate::worker::errand`]).
 
 use super::visit;
-use crate::database;
 use crate::error::Error;
-use crate::transfer;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
+use crate::{database, fleet, metering, transfer};
 use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    database::ERRANDS.iter().chain(transfer::ERRANDS)
+    database::ERRANDS.iter().copied().chain([metering::usage::ERRANDS, fleet::ERRANDS, transfer::ERRANDS]).flatten()
 }
 
 /// Where the postmaster starts a worker.
@@ -19,6 +18,7 @@ fn errands() -> impl Iterator<Item = &'static Errand> {
 pub extern "C-unwind" fn pg_tenancy_errand(argument: pg_sys::Datum) {
     // SAFETY: the main function of a worker, which begins so.
     let paper = unsafe { process::begin_where_nobody_may(argument) };
+    errand::begin();
     let done = process::attempt(|| {
         let Some((name, request)) = errand::read(&paper)? else { return Ok(()) };
         visit::configure();

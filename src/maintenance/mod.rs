@@ -15,16 +15,21 @@ pub use launcher::init;
 
 use crate::level::Level;
 use crate::worker::task::Task;
-use crate::{access, database, metering, tenant};
+use crate::{access, database, home, metering, tenant};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.worker_tasks")];
 pub const RELATIONS: &[(Level, &str)] =
     &[(Level::Monitor, "tenancy.worker_runs"), (Level::Monitor, "tenancy.worker_status")];
 
-/// Every step, in the order in which a visit does them.
-fn tasks() -> impl Iterator<Item = &'static Task> {
-    [database::TASKS, metering::usage::TASKS, access::TASKS].into_iter().chain(tenant::TASKS).flatten()
+/// Every step of this database, in the order in which a visit does them. A tenant's own database uses things up, and reports; what is done to
+/// tenants is done where they are kept.
+fn tasks() -> Vec<&'static Task> {
+    let tasks: &[&[&'static [Task]]] = match home::here() {
+        Some(_) => &[&[metering::usage::TASKS, database::TASKS_AT_HOME]],
+        None => &[database::TASKS, &[metering::usage::TASKS, access::TASKS], &tenant::TASKS],
+    };
+    tasks.iter().copied().flatten().copied().flatten().collect()
 }
 
 extension_sql_file!(

@@ -12,5 +12,5 @@ fn worker_tasks() -> TableIterator<
     (name!(task, &'static str), name!(every_s, i32), name!(enabled, bool), name!(launcher_pid, Option<i32>)),
 > {
     let (enabled, launcher) = (settings::enabled(), monitor::launcher());
-    TableIterator::new(tasks().map(move |task| (task.name, task.every_s.cast_signed(), enabled, launcher)))
+    TableIterator::new(tasks().into_iter().map(move |task| (task.name, task.every_s.cast_signed(), enabled, launcher)))
 }

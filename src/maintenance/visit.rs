@@ -83,7 +83,8 @@ fn visit(announced: bool) -> Result<Report> {
     if own(runs::is_being_restored)? {
         return Ok(Report::NextIn(PATIENCE_MS));
     }
-    for task in tasks() {
+    let tasks = own(|| Ok(tasks()))?;
+    for task in &tasks {
         process::breathe();
         if task::time_is_up() || !settings::enabled() {
             break;
@@ -92,7 +93,7 @@ fn visit(announced: bool) -> Result<Report> {
             run(task)?;
         }
     }
-    Ok(Report::NextIn(own(|| runs::next_in_ms(tasks()))?))
+    Ok(Report::NextIn(own(|| runs::next_in_ms(tasks.iter().copied()))?))
 }
 
 /// Runs `work` on the product's own tables in a transaction.

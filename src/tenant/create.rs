@@ -26,6 +26,9 @@ const UPDATE: &str =
     "UPDATE tenancy.tenants SET name = $2, slug = $3, external_id = $4, metadata = $5, updated_at = pg_catalog.now()
     WHERE id = $1";
 const OTHER_WITH_SLUG: &str = "SELECT true FROM tenancy.tenants WHERE slug = $2 AND id <> $1";
+const GUARDED_BY_KEY: &str =
+    "SELECT table_name::text FROM tenancy.protected_tables WHERE tenant_type IN ('key_text', 'key_bigint')
+    ORDER BY table_name LIMIT 1";
 const OTHER_WITH_EXTERNAL_ID: &str = "SELECT true FROM tenancy.tenants WHERE external_id = $2 AND id <> $1";
 
 fn check_metadata(metadata: Jsonb) -> Result<Jsonb> {
@@ -69,6 +72,25 @@ impl New<'_> {
             // Taken by slug, or by a transaction that ended meanwhile.
             _ => Ok(false),
         }
+    }
+
+    fn record(&self, slug: &str) -> Result<()> {
+        audit::record(&Entry {
+            action: "tenant.create",
+            tenant: Some(self.id),
+            target: Some(slug),
+            after: Some(
+                Object::new()
+                    .text("name", self.name)
+                    .text("slug", slug)
+                    .text("plan", self.plan)
+                    .text("isolation", &self.isolation)
+                    .optional("external_id", self.external_id)
+                    .jsonb("metadata", self.metadata)
+                    .finish(),
+            ),
+            ..Entry::default()
+        })
     }
 
     /// Inserts the tenant under a slug derived from its name, with a piece of its id where that is taken.
@@ -129,22 +151,7 @@ fn create_tenant(
         Some(given) => return Err(Error::Duplicate("slug", given.to_owned()).into()),
         None => new.insert_under_derived_slug()?,
     };
-    audit::record(&Entry {
-        action: "tenant.create",
-        tenant: Some(id),
-        target: Some(&slug),
-        after: Some(
-            Object::new()
-                .text("name", name)
-                .text("slug", &slug)
-                .text("plan", plan)
-                .text("isolation", &new.isolation)
-                .optional("external_id", external_id)
-                .jsonb("metadata", &metadata)
-                .finish(),
-        ),
-        ..Entry::default()
-    })?;
+    new.record(&slug)?;
     if let Some(owner) = owner {
         access::insert_member(id, owner, access::OWNER)?;
     }
@@ -185,6 +192,27 @@ impl Fields {
     }
 }
 
+/// Rows are found by their tenant's external id, and transactions that are bound go on with the one that they began with: another tenant
+/// must not get it meanwhile.
+fn refuse_while_guarding() -> Result<()> {
+    match query::current_rows(GUARDED_BY_KEY, &[], |row| row.must::<String>(1))?.into_iter().next() {
+        None => Ok(()),
+        Some(table) => Err(Error::State(
+            format!("the external id of a tenant cannot change while it guards rows, as in {table}"),
+            "Keys of the application's own are for good.",
+        )),
+    }
+}
+
+/// Registers a tenant of isolation row, and says so in the audit log, under a slug that its name suggests.
+pub fn register(id: Uuid, name: &str, plan: &str, external_id: Option<&str>) -> Result<()> {
+    let metadata = Object::new().finish();
+    let isolation = "row".to_owned();
+    let new = New { id, name, plan, isolation, external_id, metadata: &metadata };
+    let slug = new.insert_under_derived_slug()?;
+    new.record(&slug)
+}
+
 /// Changes what is given of a tenant.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
@@ -217,6 +245,9 @@ fn update_tenant(
         {
             return Err(Error::Duplicate(what, value.clone()).into());
         }
+    }
+    if before.external_id.is_some() && after.external_id != before.external_id {
+        refuse_while_guarding()?;
     }
     let args = [
         tenant.into(),

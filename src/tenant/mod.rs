@@ -2,7 +2,9 @@
 //!
 //! `provisioning → active ⇄ read_only | suspended → cancelled → deleted → (purged)`; restore leads back from cancelled and deleted.
 
+mod adopt;
 mod create;
+mod each;
 mod lifecycle;
 mod lookup;
 mod purge;
@@ -29,6 +31,8 @@ pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Operator, "set_subscription"),
     (Level::Operator, "apply_subscription_grace"),
     (Level::Internal, "tenancy.announce_change"),
+    (Level::Admin, "adopt_tenants"),
+    (Level::Admin, "for_each_tenant"),
     (Level::Admin, "purge_tenant"),
     (Level::Admin, "purge_expired_tenants"),
 ];
@@ -58,6 +62,8 @@ extension_sql_file!(
         delete_tenant,
         restore_tenant,
         change_plan,
+        adopt_tenants,
+        for_each_tenant,
         purge_tenant,
         purge_expired_tenants
     ]

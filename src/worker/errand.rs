@@ -4,6 +4,7 @@
 
 use super::process::Failure;
 use super::{Job, Worker};
+use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use crate::procedure::Procedure;
 use crate::scratch::{self, Scratch};
@@ -80,6 +81,19 @@ impl Sent {
         let answer = paper.get_mut("answer").map(Value::take);
         answer.ok_or_else(|| Error::State(format!("worker \"{}\" was ended", self.what), "Try again."))
     }
+}
+
+/// Whether this process is a worker that another database has sent.
+static IS_SENT: BackendStatic<bool> = BackendStatic::new(false);
+
+/// Says that this process is one: at its beginning.
+pub fn begin() {
+    IS_SENT.set(true);
+}
+
+/// Whether another database has sent this process.
+pub fn is_sent() -> bool {
+    IS_SENT.get()
 }
 
 /// The worker's side: what it was sent for. None when whoever sent it has given up.

@@ -2,6 +2,7 @@
 
 use super::inspect::TenantType;
 use crate::context;
+use crate::erased::Erased;
 use crate::error::{Error, Result};
 use crate::query::{self, ident};
 use crate::role;
@@ -23,9 +24,6 @@ const REFERENCES: &str = "SELECT DISTINCT source.root::oid, target.root::oid FRO
     JOIN tenancy.protected_tables target ON target.table_name = con.confrelid
     WHERE con.contype = 'f'";
 
-/// Rows removed, by table.
-pub type Erased = BTreeMap<String, u64>;
-
 /// A table that holds rows itself: a plain table, a partition or a child.
 struct Leaf {
     name: String,
@@ -40,32 +38,28 @@ impl Leaf {
         format!("{} OPERATOR(pg_catalog.=) $1", ident(&self.column))
     }
 
-    fn argument(&self, tenant: Uuid) -> DatumWithOid<'static> {
-        match self.tenant_type {
-            TenantType::Uuid => tenant.into(),
-            TenantType::Text => tenant.to_string().into(),
-        }
+    /// The tenant as the column has it; None where it has no key of that kind, and so no rows.
+    fn argument(&self, tenant: Uuid) -> Result<Option<DatumWithOid<'static>>> {
+        self.tenant_type.argument(tenant)
     }
 
     /// Removes up to `limit` rows.
     fn erase_some(&self, tenant: Uuid, limit: u64) -> Result<u64> {
+        let Some(argument) = self.argument(tenant)? else { return Ok(0) };
         let sql = format!(
             "DELETE FROM ONLY {0} WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ctid FROM ONLY {0} WHERE {1} LIMIT {limit}))",
             self.name,
             self.condition()
         );
-        context::for_maintenance(tenant, || {
-            role::as_owner(self.owner, || query::statement(&sql, &[self.argument(tenant)]))
-        })
+        context::for_maintenance(tenant, || role::as_owner(self.owner, || query::statement(&sql, &[argument])))
     }
 
     /// Whether a row of the tenant is left, whatever policies say.
     fn has_rows(&self, tenant: Uuid) -> Result<bool> {
+        let Some(argument) = self.argument(tenant)? else { return Ok(false) };
         let sql = format!("SELECT true FROM ONLY {} WHERE {} LIMIT 1", self.name, self.condition());
         context::for_maintenance(tenant, || {
-            role::as_owner_of_all_rows(self.owner, || {
-                Ok(!query::current_column::<bool>(&sql, &[self.argument(tenant)])?.is_empty())
-            })
+            role::as_owner_of_all_rows(self.owner, || Ok(!query::current_column::<bool>(&sql, &[argument])?.is_empty()))
         })
     }
 }
@@ -94,8 +88,12 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
     }
     let mut arguments = Vec::new();
     let mut parts = Vec::new();
-    for (index, leaf) in leaves.iter().enumerate() {
-        arguments.push(leaf.argument(tenant));
+    let mut reached = Vec::new();
+    for leaf in leaves {
+        let Some(argument) = leaf.argument(tenant)? else { continue };
+        let index = reached.len();
+        reached.push(leaf);
+        arguments.push(argument);
         parts.push(format!(
             "d{index} AS (DELETE FROM ONLY {} WHERE {} OPERATOR(pg_catalog.=) ${} RETURNING 1)",
             leaf.name,
@@ -103,7 +101,10 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
             index + 1
         ));
     }
-    let counts: Vec<String> = (0..leaves.len())
+    if reached.is_empty() {
+        return Ok(0);
+    }
+    let counts: Vec<String> = (0..reached.len())
         .map(|index| format!("SELECT {index} AS leaf, pg_catalog.count(*) AS removed FROM d{index}"))
         .collect();
     let sql = format!(
@@ -114,7 +115,7 @@ fn erase_circle(leaves: &[Leaf], tenant: Uuid, erased: &mut Erased) -> Result<u6
     let counts: Vec<Option<i64>> =
         context::for_maintenance(tenant, || role::as_owner(first.owner, || query::current_column(&sql, &arguments)))?;
     let mut total = 0;
-    for (leaf, count) in leaves.iter().zip(counts) {
+    for (leaf, count) in reached.into_iter().zip(counts) {
         let count = count.unwrap_or(0).cast_unsigned();
         add(erased, leaf, count);
         total += count;

@@ -52,6 +52,8 @@ const UPDATE_ROOTS: &str = "WITH RECURSIVE ancestors(member, ancestor) AS (
 const FORGET_TABLES: &str =
     "DELETE FROM tenancy.protected_tables p USING pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND p.table_name::oid = d.objid";
+const FORGET_ADOPTIONS: &str = "DELETE FROM tenancy.adoptions a USING pg_catalog.pg_event_trigger_dropped_objects() d
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND a.table_name::oid = d.objid";
 const OPEN_CHILDREN: &str = "SELECT i.inhrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_inherits i
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
     WHERE NOT EXISTS (SELECT FROM tenancy.protected_tables c WHERE c.table_name = i.inhrelid) LIMIT 1";
@@ -169,5 +171,6 @@ fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_sql_drop() -> SqlResult<()> {
     query::run(FORGET_TABLES, &[])?;
+    query::run(FORGET_ADOPTIONS, &[])?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What there is to know of a table before it is protected.
 
+use crate::context::registry;
 use crate::error::{Error, Result};
 use crate::query;
-use pgrx::pg_sys;
+use pgrx::datum::DatumWithOid;
+use pgrx::{Uuid, pg_sys};
 
 /// A table of a hierarchy: the one named, a partition or an inheritance child.
 #[derive(Clone)]
@@ -19,8 +21,14 @@ pub struct Table {
 /// The tenant column's type, and so the function that its policies compare it with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TenantType {
+    /// The tenant's id.
     Uuid,
+    /// The tenant's id as text.
     Text,
+    /// The application's own key, which is the tenant's external id.
+    KeyText,
+    /// The same as a number.
+    KeyBigint,
 }
 
 impl TenantType {
@@ -28,6 +36,8 @@ impl TenantType {
         match self {
             Self::Uuid => "uuid",
             Self::Text => "text",
+            Self::KeyText => "key_text",
+            Self::KeyBigint => "key_bigint",
         }
     }
 
@@ -35,9 +45,33 @@ impl TenantType {
         match name {
             "uuid" => Ok(Self::Uuid),
             "text" => Ok(Self::Text),
+            "key_text" => Ok(Self::KeyText),
+            "key_bigint" => Ok(Self::KeyBigint),
             _ => Err(Error::Internal(format!("unknown tenant type {name}"))),
         }
     }
+}
+
+impl TenantType {
+    /// Whether the column holds keys of the application's own.
+    pub const fn is_key(self) -> bool {
+        matches!(self, Self::KeyText | Self::KeyBigint)
+    }
+
+    /// What a column of this type holds for the tenant, as an argument of a query; None where the tenant has no such key, and so no rows.
+    pub fn argument(self, tenant: Uuid) -> Result<Option<DatumWithOid<'static>>> {
+        Ok(match self {
+            Self::Uuid => Some(tenant.into()),
+            Self::Text => Some(tenant.to_string().into()),
+            Self::KeyText => registry::key_of(tenant)?.map(|key| key.as_str().to_owned().into()),
+            Self::KeyBigint => registry::key_of(tenant)?.and_then(|key| number(key.as_str())).map(Into::into),
+        })
+    }
+}
+
+/// The number that a key spells, where it spells it as PostgreSQL would.
+fn number(key: &str) -> Option<i64> {
+    key.parse().ok().filter(|number: &i64| number.to_string() == key)
 }
 
 /// The tenant column as it stands.
@@ -48,6 +82,8 @@ pub struct Column {
     pub not_null: bool,
     /// Its default, as SQL.
     pub default: Option<String>,
+    /// Whether its values are numbered, so that it keeps its own default.
+    pub is_identity: bool,
 }
 
 /// The modifier of varchar(36), the shortest that holds a tenant: length and header.
@@ -63,9 +99,9 @@ const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
 const PARENT: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
     JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE i.inhrelid = $1 AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)";
-const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '' OR a.attidentity <> '',
+const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '',
         pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, a.attnum < 0, a.attrelid::pg_catalog.regclass::text,
-        EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic)
+        EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic), a.attidentity <> ''
     FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = $1 AND a.attname = $2::name AND NOT a.attisdropped";
 const HAS_INDEX: &str = "SELECT true FROM pg_catalog.pg_index i
@@ -124,8 +160,9 @@ pub fn refuse_open_parent(table: &Table) -> Result<()> {
     }
 }
 
-/// The tenant column of `table`, None when there is no such column. Fails on a column that cannot be one.
-pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
+/// The tenant column of `table`, None when there is no such column; `by_key` where a text is the application's own key. Fails on a column
+/// that cannot be one.
+pub fn column(table: pg_sys::Oid, name: &str, by_key: bool) -> Result<Option<Column>> {
     struct Found {
         type_oid: pg_sys::Oid,
         not_null: bool,
@@ -136,6 +173,7 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
         system: bool,
         table: String,
         is_loose: bool,
+        identity: bool,
     }
     let found = query::first(COLUMN, &[table.into(), name.into()], |row| {
         Ok(Found {
@@ -148,11 +186,13 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
             system: row.must(7)?,
             table: row.must(8)?,
             is_loose: row.must(9)?,
+            identity: row.must(10)?,
         })
     })?;
     let Some(found) = found else { return Ok(None) };
     let name = format!("column {} of {}", query::ident(name), found.table);
-    if found.system || found.generated {
+    let is_number = matches!(found.type_oid, pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID);
+    if found.system || found.generated || found.identity && !(by_key && is_number) {
         return Err(Error::invalid(
             format!("{name} is a {} column", if found.system { "system" } else { "generated" }),
             "A tenant column is an ordinary column.",
@@ -165,17 +205,26 @@ pub fn column(table: pg_sys::Oid, name: &str) -> Result<Option<Column>> {
         ));
     }
     let tenant_type = match found.type_oid {
-        pg_sys::UUIDOID => TenantType::Uuid,
+        pg_sys::INT8OID | pg_sys::INT4OID | pg_sys::INT2OID if by_key => TenantType::KeyBigint,
+        pg_sys::TEXTOID | pg_sys::VARCHAROID if by_key => TenantType::KeyText,
+        pg_sys::UUIDOID if !by_key => TenantType::Uuid,
         pg_sys::TEXTOID => TenantType::Text,
         pg_sys::VARCHAROID if found.length < 0 || found.length >= SHORTEST_VARCHAR => TenantType::Text,
         _ => {
             return Err(Error::invalid(
                 format!("{name} has type {}", found.type_name),
-                "A tenant column is uuid, or text that holds one (36 characters).",
+                "A tenant column is uuid, or text that holds one (36 characters). Keys of the application's own are text, bigint, integer or \
+                 smallint: external_id => true.",
             ));
         }
     };
-    Ok(Some(Column { tenant_type, type_name: found.type_name, not_null: found.not_null, default: found.default }))
+    Ok(Some(Column {
+        tenant_type,
+        type_name: found.type_name,
+        not_null: found.not_null,
+        default: found.default,
+        is_identity: found.identity,
+    }))
 }
 
 /// Fails when the table's owner could not name it: all work on its rows is done as its owner.

@@ -7,10 +7,10 @@
 mod advice;
 pub mod erase;
 mod events;
-mod inspect;
-mod matview;
+pub mod inspect;
+pub mod matview;
 mod policy;
-mod protect;
+pub mod protect;
 mod status;
 
 pub use events::{command_tag, verify_protection};

@@ -27,6 +27,8 @@ pub fn current_tenant(tenant_type: TenantType) -> Result<String> {
     Ok(match tenant_type {
         TenantType::Uuid => format!("{schema}.current_tenant()"),
         TenantType::Text => format!("{schema}.current_tenant_text()"),
+        TenantType::KeyText => format!("{schema}.current_tenant_key_text()"),
+        TenantType::KeyBigint => format!("{schema}.current_tenant_key_bigint()"),
     })
 }
 
@@ -56,7 +58,8 @@ pub fn create(table: &Table, column: &str, tenant_type: TenantType) -> Result<()
 fn printed(column: &str, type_name: &str, tenant_type: TenantType) -> Result<(String, String)> {
     let column = ident(column);
     let text = if type_name == "text" { column.clone() } else { format!("({column})::text") };
-    let compared = if tenant_type == TenantType::Uuid { &column } else { &text };
+    let is_text = matches!(tenant_type, TenantType::Text | TenantType::KeyText);
+    let compared = if is_text { &text } else { &column };
     let own = format!("({compared} = {})", current_tenant(tenant_type)?);
     let checked = format!("({own} OR tenancy.refuse_row({text}))");
     Ok((own, checked))

@@ -37,6 +37,8 @@ const RIGHTS_TO_LEND: &str = "SELECT r.privilege, pg_catalog.quote_ident(o.rolna
         ('USAGE ON SCHEMA tenancy', pg_catalog.has_schema_privilege(o.oid, 'tenancy', 'USAGE')),
         ('REFERENCES (id) ON tenancy.tenants', pg_catalog.has_column_privilege(o.oid, 'tenancy.tenants', 'id', 'REFERENCES'))
     ) r (privilege, held) WHERE o.oid = $1 AND NOT r.held";
+const COUNTED: &str = "SELECT t.tgrelid::pg_catalog.regclass::text FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid = ANY ($1) AND t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure LIMIT 1";
 const BYPASSES: &str = "SELECT true FROM pg_catalog.pg_roles WHERE oid = $1 AND (rolsuper OR rolbypassrls)";
 
 /// How a registered table is protected.
@@ -71,10 +73,13 @@ fn has_rows(table: &Table) -> Result<bool> {
 }
 
 /// The tenant column of the hierarchy's root, added when it is missing and there is no row that it would have to belong to.
-fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
+fn ensure_column(tables: &[Table], name: &str, by_key: bool) -> Result<Column> {
     let root = &tables[0];
-    if let Some(column) = inspect::column(root.oid, name)? {
+    if let Some(column) = inspect::column(root.oid, name, by_key)? {
         return Ok(column);
+    }
+    if by_key {
+        return Err(Error::Unknown("column", format!("{}.{}", root.name, ident(name))));
     }
     let column = ident(name);
     for table in tables.iter().filter(|table| !table.partitioned) {
@@ -91,20 +96,49 @@ fn ensure_column(tables: &[Table], name: &str) -> Result<Column> {
     }
     let sql = format!("ALTER TABLE {} ADD COLUMN {column} pg_catalog.uuid", root.name);
     role::as_owner(root.owner, || query::statement(&sql, &[]))?;
-    Ok(Column { tenant_type: TenantType::Uuid, type_name: "uuid".to_owned(), not_null: false, default: None })
+    Ok(Column {
+        tenant_type: TenantType::Uuid,
+        type_name: "uuid".to_owned(),
+        not_null: false,
+        default: None,
+        is_identity: false,
+    })
+}
+
+/// How the values of a tenant column are found without reading every row, where an index is led by it: from each to the next.
+const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_sort", "off"), ("max_parallel_workers_per_gather", "0")];
+
+/// The different values of a tenant column, NULL included.
+fn values(table: &Table, column: &str) -> Result<Vec<Option<String>>> {
+    let (name, table_name) = (ident(column), &table.name);
+    if !inspect::has_index(table, column)? {
+        let sql = format!("SELECT DISTINCT {name}::pg_catalog.text FROM ONLY {table_name}");
+        return role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]));
+    }
+    let sql = format!(
+        "WITH RECURSIVE found(value) AS (
+            (SELECT {name} FROM ONLY {table_name} WHERE {name} IS NOT NULL ORDER BY {name} LIMIT 1)
+            UNION ALL SELECT (SELECT t.{name} FROM ONLY {table_name} t WHERE t.{name} OPERATOR(pg_catalog.>) f.value ORDER BY t.{name} LIMIT 1)
+                FROM found f WHERE f.value IS NOT NULL
+        ) SELECT value::pg_catalog.text FROM found WHERE value IS NOT NULL
+        UNION ALL (SELECT NULL FROM ONLY {table_name} WHERE {name} IS NULL LIMIT 1)"
+    );
+    role::as_owner_of_all_rows(table.owner, || role::with_settings(BY_INDEX, || query::current_column(&sql, &[])))
 }
 
 /// Fails unless every row of `table` belongs to a tenant that exists.
-fn validate_rows(table: &Table, column: &str) -> Result<()> {
-    let sql = format!("SELECT DISTINCT {}::pg_catalog.text FROM ONLY {}", ident(column), table.name);
-    let found: Vec<Option<String>> = role::as_owner_of_all_rows(table.owner, || query::current_column(&sql, &[]))?;
+pub fn validate_rows(table: &Table, column: &str, by_key: bool, allow_null: bool) -> Result<()> {
+    let found = values(table, column)?;
     let mut strangers = Vec::new();
     for value in found {
         match value {
+            None if allow_null => {}
             None => strangers.push("NULL".to_owned()),
             Some(value) => {
                 // A text column is compared with the canonical spelling and nothing else; a uuid is printed so.
                 let known = match uuid::parse(value.as_bytes()) {
+                    _ if by_key => registry::find_by_external_id(&value)?.is_some_and(|tenant| tenant.key.is_some()),
                     Some(id) => registry::find(Uuid::from_bytes(id))?.is_some(),
                     None => false,
                 };
@@ -122,7 +156,7 @@ fn validate_rows(table: &Table, column: &str) -> Result<()> {
     Err(Error::Unprotectable(
         format!("{} has rows that belong to no known tenant: {}{more}", table.name, shown.join(", ")),
         format!(
-            "Create the tenants with these ids (create_tenant(..., id => ...)) or correct the rows: SELECT {0}, count(*) FROM {1} GROUP BY {0};",
+            "Create the tenants with these ids (create_tenant(..., id => ...), or external_id => ... for keys of the application's own) or correct the rows: SELECT {0}, count(*) FROM {1} GROUP BY {0};",
             ident(column),
             table.name
         ),
@@ -133,14 +167,14 @@ fn validate_rows(table: &Table, column: &str) -> Result<()> {
 pub fn protect_all(tables: &[Table], protection: &Protection) -> Result<()> {
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
     for table in tables.iter().filter(|table| !table.partitioned) {
-        validate_rows(table, &protection.column)?;
+        validate_rows(table, &protection.column, protection.tenant_type.is_key(), false)?;
     }
     own_ddl::run(|| tables.iter().try_for_each(|table| protect_one(table, protection)))
 }
 
 fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
     let Protection { root, column, tenant_type } = protection;
-    let own = inspect::column(table.oid, column)?
+    let own = inspect::column(table.oid, column, tenant_type.is_key())?
         .filter(|own| own.tenant_type == *tenant_type)
         .ok_or_else(|| Error::Internal(format!("{} lacks its tenant column", table.name)))?;
     let name = ident(column);
@@ -148,8 +182,10 @@ fn protect_one(table: &Table, protection: &Protection) -> Result<()> {
         let sql = format!("ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL", table.name);
         role::as_owner(table.owner, || query::statement(&sql, &[]))?;
     }
-    let default = policy::current_tenant(*tenant_type)?;
-    query::statement(&format!("ALTER TABLE ONLY {} ALTER COLUMN {name} SET DEFAULT {default}", table.name), &[])?;
+    if !own.is_identity {
+        let default = policy::current_tenant(*tenant_type)?;
+        query::statement(&format!("ALTER TABLE ONLY {} ALTER COLUMN {name} SET DEFAULT {default}", table.name), &[])?;
+    }
     if !inspect::has_index(table, column)? {
         query::statement(&format!("CREATE INDEX ON {} ({name})", table.name), &[])?;
     }
@@ -194,20 +230,22 @@ fn report(tables: &[Table], default: Option<&str>, protection: &Protection) -> R
     Ok(())
 }
 
-/// Puts a table under the guard.
-#[pg_extern(security_definer)]
-#[search_path(pg_catalog, pg_temp)]
-fn protect_table(
-    table_name: Option<RegClass>,
-    tenant_column: default!(Option<Name>, "'tenant_id'"),
-    foreign_key: default!(Option<bool>, "false"),
-) -> SqlResult<bool> {
-    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
-    let Name(column) = tenant_column.ok_or(Error::Null("tenant_column"))?;
-    let foreign_key = foreign_key.ok_or(Error::Null("foreign_key"))?;
-    if column.is_empty() || column.len() > MAX_COLUMN_NAME {
-        return Err(Error::invalid("the tenant column needs a name", "").into());
+/// A limit counts the rows of a tenant by its id.
+fn refuse_counted(tables: &[Table]) -> Result<()> {
+    let oids: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
+    match query::value::<String>(COUNTED, &[oids.into()])? {
+        None => Ok(()),
+        Some(table) => Err(Error::Unsupported(format!(
+            "rows of {table} are counted for a limit, which a table of the application's own keys cannot be"
+        ))),
     }
+}
+
+/// Puts the table and what inherits from it under the guard; false when it was already.
+///
+/// `by_key` says that the column holds keys of the application's own, which are tenants' external ids.
+pub fn protect(oid: pg_sys::Oid, column: &str, foreign_key: bool, by_key: bool) -> Result<bool> {
+    let column = column.to_owned();
     query::refuse_old_snapshot("a table cannot be protected")?;
     for member in inspect::hierarchy(oid)? {
         lock(member.oid);
@@ -220,12 +258,23 @@ fn protect_table(
         return Err(Error::Unprotectable(
             format!("{} is protected by column {}", tables[0].name, ident(&before.column)),
             "Call unprotect_table() first.".to_owned(),
-        )
-        .into());
+        ));
     }
     inspect::refuse_open_parent(&tables[0])?;
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
-    let existing = ensure_column(&tables, &column)?;
+    let by_key = by_key || before.as_ref().is_some_and(|before| before.tenant_type.is_key());
+    if let Some(before) = &before
+        && before.tenant_type.is_key() != by_key
+    {
+        return Err(Error::Unprotectable(
+            format!("{} is protected by tenants' ids", tables[0].name),
+            "Call unprotect_table() first.".to_owned(),
+        ));
+    }
+    let existing = ensure_column(&tables, &column, by_key)?;
+    if by_key {
+        refuse_counted(&tables)?;
+    }
     let root = before.as_ref().map_or(oid, |before| before.root);
     let protection = Protection { root, column, tenant_type: existing.tenant_type };
     protect_all(&tables, &protection)?;
@@ -246,6 +295,25 @@ fn protect_table(
         })?;
     }
     Ok(before.is_none())
+}
+
+/// Puts a table under the guard.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn protect_table(
+    table_name: Option<RegClass>,
+    tenant_column: default!(Option<Name>, "'tenant_id'"),
+    foreign_key: default!(Option<bool>, "false"),
+    external_id: default!(Option<bool>, "false"),
+) -> SqlResult<bool> {
+    let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
+    let Name(column) = tenant_column.ok_or(Error::Null("tenant_column"))?;
+    let foreign_key = foreign_key.ok_or(Error::Null("foreign_key"))?;
+    if column.is_empty() || column.len() > MAX_COLUMN_NAME {
+        return Err(Error::invalid("the tenant column needs a name", "").into());
+    }
+    let external_id = external_id.ok_or(Error::Null("external_id"))?;
+    Ok(protect(oid, &column, foreign_key, external_id)?)
 }
 
 /// References the registry. The table is scanned as its owner, who therefore needs the right to refer to ours for as long as it takes.
@@ -297,10 +365,16 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
         let table = inspect::hierarchy(member)?.swap_remove(0);
         policy::remove(&table)?;
         let column = ident(&protection.column);
-        let mut changes = vec![format!("ALTER COLUMN {column} DROP DEFAULT")];
+        let own = inspect::column(member, &protection.column, protection.tenant_type.is_key())?;
+        let mut changes = Vec::new();
+        if !own.is_some_and(|own| own.is_identity) {
+            changes.push(format!("ALTER COLUMN {column} DROP DEFAULT"));
+        }
         changes.extend((!had_force).then(|| "NO FORCE ROW LEVEL SECURITY".to_owned()));
         changes.extend((!had_row_security).then(|| "DISABLE ROW LEVEL SECURITY".to_owned()));
-        query::statement(&format!("ALTER TABLE ONLY {} {}", table.name, changes.join(", ")), &[])?;
+        if !changes.is_empty() {
+            query::statement(&format!("ALTER TABLE ONLY {} {}", table.name, changes.join(", ")), &[])?;
+        }
     }
     query::run(UNREGISTER, &[RegClass(oid).into()])?;
     audit::record(&Entry {

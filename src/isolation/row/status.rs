@@ -18,7 +18,9 @@ fn is_intact(table_name: Option<RegClass>) -> SqlResult<bool> {
     if query::value::<bool>(IS_FORCED, &[oid.into()])? != Some(true) {
         return Ok(false);
     }
-    let Some(column) = inspect::column(oid, &protection.column)? else { return Ok(false) };
+    let Some(column) = inspect::column(oid, &protection.column, protection.tenant_type.is_key())? else {
+        return Ok(false);
+    };
     let policies = policy::is_intact(oid, &protection.column, &column.type_name, protection.tenant_type)?;
     Ok(column.not_null && policies)
 }

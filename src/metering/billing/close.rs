@@ -9,6 +9,7 @@ use crate::guard::lock::{Mode, Subject};
 use crate::json::Object;
 use crate::metering::plan;
 use crate::metering::time::{self, Bounds};
+use crate::metering::usage;
 use crate::query;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -150,6 +151,8 @@ fn close_billing_period(
     let tenant = tenant.ok_or(Error::Null("tenant"))?;
     registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?;
     lock(tenant)?;
+    // What a tenant has used in a database of its own.
+    usage::fetch(tenant)?;
     let periods = query::as_of_now(|| close_or_find(tenant, month))?;
     let mut rows = Vec::new();
     for period in periods {

@@ -19,7 +19,9 @@ use crate::context::{self, registry};
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::guard::lock::{Mode, Subject};
+use crate::home;
 use crate::metering::plan::{self, Period};
+use crate::monitor;
 use crate::scan::{Key, Row, Table};
 use crate::store::{self, Place};
 use crate::version;
@@ -85,6 +87,10 @@ fn write(tenant: Uuid, resource: &str, before: Option<&Counter>, used: i64, vers
         changes.into_datum(),
         version.into_datum(),
     ];
+    if home::here().is_some() {
+        // The control database is to hear of it.
+        monitor::announce();
+    }
     match before {
         Some(before) => store::update(&ROW_COUNTERS, before.place, values),
         None => store::insert(&ROW_COUNTERS, values),
@@ -132,6 +138,11 @@ fn is_unlimited(tenant: Uuid) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether there is a number of the resource that the tenant may have.
+pub fn is_limited(tenant: Uuid, resource: &str) -> Result<bool> {
+    Ok(matches!(allowed(tenant, resource)?, Allowed::UpTo(_)))
 }
 
 fn has_counters(tenant: Uuid) -> Result<bool> {

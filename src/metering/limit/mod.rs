@@ -56,6 +56,19 @@ pub fn live_rows(tenant: Uuid, resource: &str) -> Result<Option<i64>> {
     }
 }
 
+/// How many live rows a tenant has of each resource that it is limited in.
+pub fn counted(tenant: Uuid) -> Result<Vec<(String, i64)>> {
+    let mut counted = Vec::new();
+    for resource in resources::counted()?.iter() {
+        if counter::is_limited(tenant, resource)?
+            && let Some(used) = live_rows(tenant, resource)?
+        {
+            counted.push((resource.clone(), used));
+        }
+    }
+    Ok(counted)
+}
+
 extension_sql_file!(
     "../../../sql/metering/limit.sql",
     name = "metering_limit",

@@ -5,6 +5,7 @@ use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
 use crate::guard::lock::{Mode, Subject};
+use crate::isolation::row::protect;
 use crate::json::Object;
 use crate::label::Use;
 use crate::metering::plan::check_name;
@@ -141,6 +142,12 @@ pub fn is_limited(table: pg_sys::Oid, limited: &Limited) -> Result<bool> {
 
 /// Makes the triggers of one table.
 pub fn create(table: &Member, limited: &Limited) -> Result<()> {
+    if protect::registered(table.oid)?.is_some_and(|protection| protection.tenant_type.is_key()) {
+        return Err(Error::Unsupported(format!(
+            "rows of {} cannot be counted for a limit: its tenant column holds keys of the application's own",
+            table.name
+        )));
+    }
     drop_triggers(table, &limited.resource)?;
     let mut arguments = literal(&limited.resource);
     if let Some(condition) = &limited.condition {

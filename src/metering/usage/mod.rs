@@ -3,10 +3,15 @@
 //! An event is a row of the inbox ([`inbox`]), written by [`record`] or [`batch`] in the caller's transaction, at most once for each
 //! idempotency key ([`key`]). The [`rollup`] takes events out of the inbox, adds them to buckets of 15 minutes and puts them into the
 //! [`archive`], all in one transaction. Whoever reads adds buckets and inbox in one statement ([`read`]), and so is exact in every snapshot.
+//!
+//! A tenant in a database of its own has its usage there, and the control database a copy of the buckets, by [`days`]; [`fetch`] brings it up
+//! to date at once.
 
 mod archive;
 mod batch;
+pub mod days;
 mod event;
+mod fetch;
 mod inbox;
 mod key;
 mod metric;
@@ -19,13 +24,16 @@ mod settings;
 mod stamp;
 
 pub use archive::{prepare as prepare_archive, tables as archive_tables};
+pub use fetch::fetch;
 pub use metric::ensure as ensure_metric;
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
 
+use crate::erased::{self, Erased};
 use crate::error::{Result, SqlResult};
 use crate::level::Level;
 use crate::query;
+use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -58,6 +66,9 @@ pub const TASKS: &[Task] = &[
     Task { name: "quota counters", every_s: 86_400, work: Work::Batch(trim_counters) },
 ];
 
+/// What a tenant's own database is asked for.
+pub const ERRANDS: &[Errand] = &[Errand { name: fetch::ERRAND, run: fetch::answer }];
+
 const ERASE: [&str; 5] = [
     "DELETE FROM tenancy.usage_inbox WHERE tenant_id = $1",
     "DELETE FROM tenancy.usage_buckets WHERE tenant_id = $1",
@@ -70,12 +81,10 @@ const TRIM_COUNTERS: &str = "DELETE FROM tenancy.quota_counters
     WHERE period <> 'total' AND period_start < pg_catalog.now() - '70 days'::pg_catalog.interval";
 
 /// Removes what is kept of a purged tenant, whose writers have all ended. No rollup runs meanwhile, which would put back what it has taken.
-pub fn erase(tenant: Uuid) -> Result<()> {
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
     rollup::lock();
-    for statement in ERASE {
-        query::run(statement, &[tenant.into()])?;
-    }
-    archive::erase(tenant)
+    erased::run(&ERASE, tenant, erased)?;
+    archive::erase(tenant, erased)
 }
 
 /// Removes the counters of periods that are over.

@@ -16,12 +16,15 @@
 //!
 //! A reader sees `floor` and the inbox in one snapshot: if it sees what a rollup has left, it sees what that rollup has taken.
 //!
+//! In a tenant's own database it notes as well which days it has added to ([`super::days`]): that is what the control database is to hear of.
+//!
 //! All of this rests on rows that name the transaction that inserted them: see [`super::stamp`] for those from a dump. Where someone has
 //! switched that trigger off (`pg_restore --disable-triggers`), [`sweep`] finds them a day later at most.
 
 use super::archive;
 use crate::error::{Result, SqlResult};
 use crate::guard::lock::{Mode, Subject};
+use crate::home;
 use crate::query;
 use crate::role;
 use pgrx::prelude::*;
@@ -74,6 +77,10 @@ const ROLL_UP: &str = "WITH progress AS MATERIALIZED (
             last_quantity = CASE WHEN (excluded.last_at, excluded.last_quantity) > (b.last_at, b.last_quantity)
                                  THEN excluded.last_quantity ELSE b.last_quantity END,
             last_at = greatest(b.last_at, excluded.last_at)),
+    unreported AS (
+        INSERT INTO tenancy.unreported_usage AS u (day, version)
+        SELECT DISTINCT pg_catalog.floor(EXTRACT(epoch FROM occurred_at) / 86400)::integer, 1 FROM taken WHERE $3
+        ON CONFLICT (day) DO UPDATE SET version = u.version + 1),
     total AS MATERIALIZED (SELECT pg_catalog.count(*) AS events, pg_catalog.max(txid) AS newest FROM taken),
     transactions AS MATERIALIZED (
         SELECT pg_catalog.pg_snapshot_xmax(s)::text::bigint AS next,
@@ -111,7 +118,9 @@ fn take(all: bool) -> Result<(u64, bool)> {
             return Ok((0, false));
         }
         archive::prepare()?;
-        let taken = query::current_rows(ROLL_UP, &[BATCH.into(), all.into()], |row| row.must::<i64>(1))?;
+        let taken = query::current_rows(ROLL_UP, &[BATCH.into(), all.into(), home::here().is_some().into()], |row| {
+            row.must::<i64>(1)
+        })?;
         let taken = taken.first().copied().unwrap_or_default();
         Ok((taken.cast_unsigned(), taken == BATCH))
     })

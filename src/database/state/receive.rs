@@ -1,0 +1,154 @@
+//! In a tenant's own database: its rows become what the control database says.
+
+use super::contents::{COPIED, Copied};
+use crate::error::{Error, Result};
+use crate::extension;
+use crate::guard::lock::{Mode, Subject};
+use crate::home;
+use crate::query::{self, literal};
+use crate::role;
+use crate::uuid;
+use crate::worker::process;
+use pgrx::Uuid;
+use serde_json::{Value, json};
+
+const RECEIVED: &str = "SELECT version FROM tenancy.received_state";
+const FORGET: &str = "DELETE FROM tenancy.received_state";
+const NOTE: &str = "INSERT INTO tenancy.received_state (version, digest) VALUES ($1, $2)";
+const COLUMNS: &str = "SELECT a.attname::text FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = ('tenancy.' || $1)::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+const LEVELS: &str = "SELECT a.role::text, a.level FROM tenancy.access a WHERE a.role_oid <> 0 ORDER BY 1, 2";
+
+/// One request, of [`super::tell`].
+struct Told {
+    tenant: [u8; 16],
+    version: i64,
+    digest: String,
+    rows: String,
+    levels: Vec<(String, String)>,
+}
+
+impl Told {
+    fn read(request: &Value) -> Option<Self> {
+        let text = |field: &str| request.get(field).and_then(Value::as_str).map(str::to_owned);
+        let levels: Vec<(String, String)> = serde_json::from_str(&text("levels")?).ok()?;
+        Some(Self {
+            tenant: uuid::parse(text("tenant")?.as_bytes())?,
+            version: request.get("version")?.as_i64()?,
+            digest: text("digest")?,
+            rows: text("rows")?,
+            levels,
+        })
+    }
+
+    /// Makes the rows what they are said to be, unless something later was said before.
+    fn take_rows(&self) -> Result<()> {
+        if home::here().is_none_or(|home| home.tenant != self.tenant) {
+            return Err(Error::State(
+                format!("this database is not that of tenant \"{}\"", Uuid::from_bytes(self.tenant)),
+                "",
+            ));
+        }
+        Subject::step("state of this database").lock(Mode::Exclusive);
+        let received = query::current_rows(RECEIVED, &[], |row| row.must::<i64>(1))?;
+        if received.first().is_some_and(|received| *received > self.version) {
+            return Ok(());
+        }
+        for copied in COPIED {
+            self.take_table(copied)?;
+        }
+        query::run(FORGET, &[])?;
+        query::run(NOTE, &[self.version.into(), self.digest.as_str().into()]).map(drop)
+    }
+
+    fn take_table(&self, Copied { table, key, own, .. }: &Copied) -> Result<()> {
+        let columns: Vec<String> = query::rows(COLUMNS, &[(*table).into()], |row| row.must(1))?;
+        let copied: Vec<&str> = columns.iter().map(String::as_str).filter(|column| !own.contains(column)).collect();
+        let of = |alias: &str, columns: &[&str]| -> String {
+            let columns: Vec<String> =
+                columns.iter().map(|column| format!("{alias}.{}", query::ident(column))).collect();
+            columns.join(", ")
+        };
+        // Bound once for both, so that it is not parsed for each.
+        let said = format!(
+            "pg_catalog.jsonb_populate_recordset(NULL::tenancy.{table}, $1::pg_catalog.jsonb -> {})",
+            literal(table)
+        );
+        let same_key = format!("({}) = ({})", of("x", key), of("n", key));
+        // What differs goes first: two rows may have exchanged what is unique.
+        let gone = format!(
+            "DELETE FROM tenancy.{table} x WHERE NOT EXISTS (SELECT FROM {said} n WHERE {same_key} AND ({}) IS NOT DISTINCT FROM ({}))",
+            of("x", &copied),
+            of("n", &copied),
+        );
+        let own = self.keep_own(table, key, own, &same_key)?;
+        query::statement(&gone, &[self.rows.as_str().into()])?;
+        let names: Vec<String> = copied.iter().map(|column| query::ident(column)).collect();
+        let names = names.join(", ");
+        let new = format!(
+            "INSERT INTO tenancy.{table} ({names}) SELECT {} FROM {said} n WHERE NOT EXISTS (SELECT FROM tenancy.{table} x WHERE {same_key})",
+            of("n", &copied),
+        );
+        query::statement(&new, &[self.rows.as_str().into()])?;
+        own.map_or(Ok(()), |restore| query::statement(&restore, &[]).map(drop))
+    }
+
+    /// What puts back into rows that are replaced what is the copy's own.
+    fn keep_own(&self, table: &str, key: &[&str], own: &[&str], same_key: &str) -> Result<Option<String>> {
+        let ([own], [key]) = (own, key) else { return Ok(None) };
+        let read = format!(
+            "SELECT pg_catalog.jsonb_object_agg(x.{key}, x.{own})::text FROM tenancy.{table} x WHERE x.{own} IS NOT NULL"
+        );
+        let kept: Option<String> = query::current_column(&read, &[])?.into_iter().next().flatten();
+        Ok(kept.map(|kept| {
+            let kept = format!(
+                "(SELECT * FROM pg_catalog.jsonb_populate_recordset(NULL::tenancy.{table},
+                    (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object({}, e.key, {}, e.value)) FROM pg_catalog.jsonb_each({}) e)))",
+                literal(key),
+                literal(own),
+                literal(&kept),
+            );
+            format!("UPDATE tenancy.{table} x SET {own} = n.{own} FROM {kept} n WHERE {same_key} AND x.{own} IS NULL")
+        }))
+    }
+
+    /// Gives roles the levels that they have in the control database, and no other.
+    fn take_levels(&self) -> Result<()> {
+        let held: Vec<(String, String)> = query::current_rows(LEVELS, &[], |row| Ok((row.must(1)?, row.must(2)?)))?;
+        let of = |levels: &[(String, String)], role: &str| -> Vec<String> {
+            levels.iter().filter(|(known, _)| known == role).map(|(_, level)| level.clone()).collect()
+        };
+        let mut roles: Vec<&String> = held.iter().chain(&self.levels).map(|(role, _)| role).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        let schema = extension::schema()?;
+        for role in roles {
+            let (has, wants) = (of(&held, role), of(&self.levels, role));
+            if has == wants {
+                continue;
+            }
+            let args = || query::ident(role);
+            if has.iter().any(|level| !wants.contains(level)) {
+                call(&format!("SELECT {schema}.revoke_access($1::pg_catalog.regrole)"), &[args()])?;
+            }
+            for level in wants {
+                call(&format!("SELECT {schema}.grant_access($1::pg_catalog.regrole, $2)"), &[args(), level])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn call(sql: &str, args: &[String]) -> Result<()> {
+    let args: Vec<_> = args.iter().map(|arg| arg.as_str().into()).collect();
+    query::statement(sql, &args).map(drop)
+}
+
+/// The errand.
+pub fn run(request: &Value) -> Result<Value> {
+    let told = Told::read(request).ok_or_else(|| Error::Internal("a state cannot be read".to_owned()))?;
+    process::transaction(|| true, || role::as_extension_owner(|| told.take_rows()))?;
+    // A level that a role cannot have here leaves what went before as it is.
+    process::transaction(|| true, || role::as_extension_owner(|| told.take_levels()))?;
+    Ok(json!({}))
+}
