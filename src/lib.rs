@@ -9,6 +9,7 @@
 
 mod backend;
 mod changes;
+mod erased;
 mod error;
 mod extension;
 mod fields;

@@ -46,8 +46,8 @@ fn is_tenants_alone(place: &Place, table: &Table, column: &str) -> Result<bool> 
 
 /// The column that says whose a row is, where it says nothing else: it is not written.
 fn tenant_column<'a>(place: &Place, table: &'a Table) -> Result<Option<&'a str>> {
-    if let Some((column, _)) = &table.tenant {
-        return Ok(Some(column));
+    if let Some(owned) = &table.tenant {
+        return Ok(Some(&owned.column));
     }
     match table.columns.iter().find(|column| column.defaults_to_tenant) {
         Some(column) if is_tenants_alone(place, table, &column.name)? => Ok(Some(&column.name)),
@@ -62,7 +62,7 @@ fn write_table(out: &mut dyn Out, place: &Place, table: &Table) -> Result<()> {
         let tenant_column = tenant_column(place, table)?;
         let names = table.columns.iter().filter(|column| Some(column.name.as_str()) != tenant_column);
         let names: Vec<String> = names.map(|column| ident(&column.name)).collect();
-        let (rows, condition, order) = (table.rows(), table.where_clause(place.tenant), table.order()?);
+        let (rows, condition, order) = (table.rows(), table.where_clause(), table.order()?);
         let query = format!("SELECT {} FROM {rows}{condition}{order}", names.join(", "));
         Ok((tenant_column, row_file::unload(&query, file.path())?))
     })?;

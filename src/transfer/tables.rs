@@ -1,6 +1,6 @@
 //! The tables that hold a tenant's rows: those in a schema of its own, and the protected ones that tenants share.
 
-use crate::context;
+use crate::context::{self, registry};
 use crate::error::{Error, Result};
 use crate::extension;
 use crate::guard;
@@ -43,6 +43,34 @@ pub struct Column {
     pub defaults_to_tenant: bool,
 }
 
+/// The column of a protected table that says whose a row is.
+pub struct Owned {
+    pub column: String,
+    /// What it says of the tenant's rows; None where it has no key of the application's own, and so no rows.
+    pub value: Option<String>,
+    /// The same as SQL.
+    literal: Option<String>,
+    /// Whether that is such a key, and not the tenant's id.
+    pub is_key: bool,
+}
+
+impl Owned {
+    fn new(tenant: Uuid, column: String, tenant_type: TenantType) -> Result<Self> {
+        let is_key = tenant_type.is_key();
+        let value = if is_key {
+            // A number that is no key of the column's is that of nobody.
+            let key = registry::key_of(tenant)?.map(|key| key.as_str().to_owned());
+            if tenant_type.argument(tenant)?.is_some() { key } else { None }
+        } else {
+            Some(tenant.to_string())
+        };
+        // A literal of its own type would be out of range in a narrower column.
+        let cast = if tenant_type == TenantType::KeyBigint { "::pg_catalog.int8" } else { "" };
+        let sql = value.as_ref().map(|value| format!("{}{cast}", literal(value)));
+        Ok(Self { column, value, literal: sql, is_key })
+    }
+}
+
 /// A table with all its partitions, or without the children that inherit from it.
 pub struct Table {
     pub oid: pg_sys::Oid,
@@ -51,7 +79,7 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     partitioned: bool,
     /// What says whose a row is, in a protected table.
-    pub tenant: Option<(String, TenantType)>,
+    pub tenant: Option<Owned>,
     pub columns: Vec<Column>,
 }
 
@@ -68,14 +96,16 @@ impl Table {
     }
 
     /// What finds a tenant's rows; None where all are.
-    pub fn condition(&self, tenant: Uuid, alias: &str) -> Option<String> {
-        let (column, _) = self.tenant.as_ref()?;
-        let tenant = literal(&tenant.to_string());
-        Some(format!("{alias}{} OPERATOR(pg_catalog.=) {tenant}", ident(column)))
+    pub fn condition(&self, alias: &str) -> Option<String> {
+        let owned = self.tenant.as_ref()?;
+        Some(match &owned.literal {
+            Some(value) => format!("{alias}{} OPERATOR(pg_catalog.=) {value}", ident(&owned.column)),
+            None => "false".to_owned(),
+        })
     }
 
-    pub fn where_clause(&self, tenant: Uuid) -> String {
-        self.condition(tenant, "").map(|condition| format!(" WHERE {condition}")).unwrap_or_default()
+    pub fn where_clause(&self) -> String {
+        self.condition("").map(|condition| format!(" WHERE {condition}")).unwrap_or_default()
     }
 
     fn read_columns(&mut self) -> Result<()> {
@@ -95,7 +125,7 @@ impl Table {
     pub fn order(&self) -> Result<String> {
         let key =
             query::active_rows(KEY, &[self.oid.into()], |row| Ok((row.must::<String>(1)?, row.must::<bool>(2)?)))?;
-        let tenant = self.tenant.as_ref().map(|(column, _)| column.as_str());
+        let tenant = self.tenant.as_ref().map(|owned| owned.column.as_str());
         let mut terms = Vec::new();
         for (name, is_text) in key.iter().filter(|(name, _)| Some(name.as_str()) != tenant) {
             terms.push(format!("{}{}", ident(name), if *is_text { " COLLATE pg_catalog.\"C\"" } else { "" }));
@@ -143,7 +173,8 @@ impl Place {
             None => Vec::new(),
         };
         tables.extend(query::active_rows(SHARED, &[], |row| {
-            table(row, Some((row.must(6)?, TenantType::from_name(&row.must::<String>(7)?)?)))
+            let tenant_type = TenantType::from_name(&row.must::<String>(7)?)?;
+            table(row, Some(Owned::new(tenant, row.must(6)?, tenant_type)?))
         })?);
         for found in &mut tables {
             // SAFETY: any oid may be locked; the transaction's end releases it.

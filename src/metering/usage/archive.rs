@@ -6,6 +6,7 @@
 
 use super::settings::{self, Retention};
 use crate::audit::{self, Entry};
+use crate::erased::{self, Erased};
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::guard::lock::{Mode, Subject};
@@ -161,9 +162,10 @@ pub fn tables() -> Result<Vec<String>> {
 }
 
 /// Removes a tenant's events, from what was detached too.
-pub fn erase(tenant: Uuid) -> Result<()> {
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
     for table in tables()? {
-        query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
+        let rows = query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
+        erased::add(erased, &table, rows);
     }
     Ok(())
 }

@@ -40,6 +40,7 @@ const DISCARD: &str = "DELETE FROM tenancy.tenants WHERE id = $1 AND status = 'c
 /// Makes the tenant, with a database. Commits.
 pub fn make(procedure: &Procedure, package: &Package, wishes: &Wishes) -> Result<()> {
     let prepare = || -> Result<(Uuid, People)> {
+        known::check(package)?;
         let tenant = register::register(package, wishes)?;
         // Nobody else is to make its database, nor to come in before all is there.
         query::run(CLOSE, &[tenant.into(), UNFINISHED.into()])?;

@@ -103,7 +103,7 @@ impl Ids {
         };
         let is_tenants = |(oid, column): &Column| {
             let table = place.tables.iter().find(|table| table.oid.to_u32() == *oid);
-            table.and_then(|table| table.tenant.as_ref()).is_some_and(|(tenant, _)| tenant == column)
+            table.and_then(|table| table.tenant.as_ref()).is_some_and(|owned| owned.column == *column)
         };
         // In a schema of its own, a tenant's keys are its own.
         let shared = place.tables.iter().filter(|table| renew && table.tenant.is_some());

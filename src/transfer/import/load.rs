@@ -75,7 +75,7 @@ fn matches<'a>(place: &'a Place, package: &'a Package, ids: &Ids) -> Result<Vec<
                 return Err(refused(format!("there is no column {column} here for its values")));
             }
             fields.push(match &table.tenant {
-                Some((tenant, _)) if tenant == name => Field::Tenant,
+                Some(owned) if owned.column == *name => Field::Tenant,
                 _ if ids.changes(table, name) => Field::Renew,
                 _ => Field::Keep,
             });
@@ -88,7 +88,7 @@ fn matches<'a>(place: &'a Place, package: &'a Package, ids: &Ids) -> Result<Vec<
 /// Removes what the tenant has.
 fn clear(place: &Place) -> Result<()> {
     for table in place.tables.iter().rev() {
-        let sql = format!("DELETE FROM {}{}", table.rows(), table.where_clause(place.tenant));
+        let sql = format!("DELETE FROM {}{}", table.rows(), table.where_clause());
         place.with(table, || role::without_triggers(|| query::statement(&sql, &[])))?;
     }
     Ok(())
@@ -108,6 +108,8 @@ impl Match<'_> {
             return Ok(None);
         }
         let (from, tenant) = (from.to_string(), tenant.to_string());
+        let key = self.table.tenant.as_ref().filter(|owned| owned.is_key).and_then(|owned| owned.value.as_ref());
+        let from = key.unwrap_or(&from);
         let mut lines = Lines::new()?;
         self.packed.rows.read(|line| {
             let values: Vec<&[u8]> = line.split(|byte| *byte == b'\t').collect();
@@ -156,7 +158,7 @@ impl Match<'_> {
             return Ok(());
         }
         let sql =
-            format!("SELECT pg_catalog.count(*) FROM {}{}", self.table.rows(), self.table.where_clause(place.tenant));
+            format!("SELECT pg_catalog.count(*) FROM {}{}", self.table.rows(), self.table.where_clause());
         let found = place.with(self.table, || query::current_column::<i64>(&sql, &[]))?;
         match found.as_slice() {
             [Some(found)] if found.cast_unsigned() == rows => Ok(()),
@@ -198,7 +200,7 @@ fn move_sequences(place: &Place, package: &Package) -> Result<()> {
             "SELECT pg_catalog.max({}::bigint) FROM {}{}",
             ident(&column),
             table.rows(),
-            table.where_clause(place.tenant)
+            table.where_clause()
         );
         let highest = place.with(table, || query::current_column::<i64>(&highest, &[]))?;
         if let Some(highest) = highest.into_iter().flatten().next() {

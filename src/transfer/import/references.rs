@@ -90,11 +90,11 @@ impl Key {
         let mut matches: Vec<String> = (self.columns.iter().zip(&self.referenced_columns).zip(&self.operators))
             .map(|((column, referenced), operator)| format!("r.{} {operator} c.{}", ident(referenced), ident(column)))
             .collect();
-        matches.extend(referenced.and_then(|referenced| referenced.condition(place.tenant, "r.")));
+        matches.extend(referenced.and_then(|referenced| referenced.condition("r.")));
         let any_null: Vec<String> = self.columns.iter().map(|column| format!("c.{} IS NULL", ident(column))).collect();
         let all_null = any_null.join(" AND ");
         let exempt = if self.is_full { all_null } else { any_null.join(" OR ") };
-        let own = table.and_then(|table| table.condition(place.tenant, "c."));
+        let own = table.and_then(|table| table.condition("c."));
         let own = own.map(|own| format!("{own} AND ")).unwrap_or_default();
         let sql = format!(
             "SELECT true FROM {rows} AS c WHERE {own}NOT ({exempt}) AND NOT EXISTS (SELECT FROM {referenced_rows} AS r WHERE {}) LIMIT 1",
@@ -136,7 +136,7 @@ pub fn check_deferrable(place: &Place) -> Result<()> {
         }
         let equal: Vec<String> =
             columns.iter().map(|column| format!("o.{0} OPERATOR(pg_catalog.=) c.{0}", ident(column))).collect();
-        let own = table.condition(place.tenant, "c.").map(|own| format!("{own} AND ")).unwrap_or_default();
+        let own = table.condition("c.").map(|own| format!("{own} AND ")).unwrap_or_default();
         let sql = format!(
             "SELECT true FROM {0} AS c WHERE {own}EXISTS (SELECT FROM {0} AS o WHERE {1}
                 AND (o.tableoid, o.ctid) OPERATOR(pg_catalog.<>) (c.tableoid, c.ctid)) LIMIT 1",
