@@ -111,6 +111,8 @@ pub enum Error {
     InOtherDatabase { tenant: String, database: Option<String> },
     /// The tenant was moved after this transaction bound it.
     Moved(String),
+    /// The tenant was moved out of this database of its own.
+    MovedAway { tenant: String, control: String },
     /// A shared table still holds the rows that were moved out of it.
     LeftRows(String),
     /// Kept by another database, from which this tenant's own has a copy.
@@ -452,6 +454,11 @@ impl Error {
                 format!("tenant \"{tenant}\" was moved while this transaction was under way"),
             )
             .hint("Begin the transaction again: its tables are elsewhere now."),
+            Self::MovedAway { tenant, control } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" was moved out of this database"),
+            )
+            .hint(format!("Connect to database \"{control}\" and try again: tenant_location() says there where a tenant is.")),
             Self::LeftRows(table) => parts(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{table} still holds rows that were moved to the tenant's schema"),

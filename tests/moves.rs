@@ -2,6 +2,7 @@
 
 mod attack;
 mod crash;
+mod database;
 mod derive;
 mod fixtures;
 mod races;

@@ -28,7 +28,7 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
         // Whoever moves a tenant looks, once that is committed, for transactions that were bound before: one that read the registry before and
         // could not be seen yet must not be bound to where the tenant was.
         let now = registry::find(tenant.id)?.ok_or_else(|| Error::unknown_tenant(tenant.id))?;
-        if (now.isolation, now.left_rows) == (tenant.isolation, tenant.left_rows) {
+        if (now.status, now.isolation, now.left_rows) == (tenant.status, tenant.isolation, tenant.left_rows) {
             return Ok(tenant.id);
         }
         tenant = now;
@@ -112,7 +112,7 @@ fn admit(tenant: &Tenant, source: Source) -> Result<()> {
 /// Room for one more transaction of the tenant, where its plan allows only so many at once.
 fn take_room(tenant: &Tenant, context: &Context) -> Result<Option<monitor::Room>> {
     let Some(most) = tenant.plan.and_then(|plan| plan.max_transactions) else { return Ok(None) };
-    let room = monitor::take_room(&context.tenant, context.user.as_ref(), most);
+    let room = monitor::take_room(&context.tenant, context.user.as_ref(), context.place(), most);
     let room = room.ok_or_else(|| Error::RateLimited {
         message: format!("tenant \"{}\" has {most} transactions open, as many as its plan allows at once", tenant.id),
         retry: "retry after one of them has ended".to_owned(),

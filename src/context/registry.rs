@@ -38,6 +38,8 @@ pub enum Status {
     Moving,
     Cancelled,
     Deleted,
+    /// Only on the label of a database that the tenant was moved out of.
+    Moved,
 }
 
 impl Status {
@@ -50,6 +52,7 @@ impl Status {
             Self::Moving => "moving",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
+            Self::Moved => "moved",
         }
     }
 
@@ -62,6 +65,7 @@ impl Status {
             Self::Moving,
             Self::Cancelled,
             Self::Deleted,
+            Self::Moved,
         ]
         .into_iter()
         .find(|status| status.name() == name)
@@ -160,6 +164,10 @@ impl Tenant {
             Status::Provisioning | Status::Moving => {
                 Err(Error::TenantBusy { tenant: self.id.to_string(), state: self.status.name() })
             }
+            Status::Moved => Err(Error::MovedAway {
+                tenant: self.id.to_string(),
+                control: home::here().map(|home| home.control).unwrap_or_default(),
+            }),
             Status::Suspended | Status::Cancelled | Status::Deleted => {
                 Err(Error::TenantClosed { tenant: self.id.to_string(), state: self.status.name() })
             }

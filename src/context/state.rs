@@ -68,6 +68,11 @@ impl Context {
         Self { tenant, user: None, source, schema: 0, shared_is_closed: false, elsewhere: false, key: None }
     }
 
+    /// Where it has the tenant's tables, as everyone may know.
+    pub const fn place(&self) -> u32 {
+        if self.elsewhere { monitor::ELSEWHERE } else { self.schema }
+    }
+
     /// Whether `search_path` was set to the tenant's schema.
     pub const fn is_in_schema(&self) -> bool {
         self.schema != 0
@@ -151,8 +156,7 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
     let place = next()?;
     let elsewhere = place == ELSEWHERE;
     let (place, shared_is_closed) = place.strip_suffix(&[CLOSED]).map_or((place, false), |place| (place, true));
-    let schema =
-        if elsewhere || place.is_empty() { 0 } else { std::str::from_utf8(place).ok()?.parse().ok()? };
+    let schema = if elsewhere || place.is_empty() { 0 } else { std::str::from_utf8(place).ok()?.parse().ok()? };
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
     let key = match next()? {
@@ -302,6 +306,6 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {
         let is_upkeep = matches!(context.source, Source::Maintenance | Source::Migration);
-        monitor::publish(&context.tenant, context.user.as_ref(), !is_upkeep);
+        monitor::publish(&context.tenant, context.user.as_ref(), context.place(), !is_upkeep);
     }
 }

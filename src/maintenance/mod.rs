@@ -27,12 +27,9 @@ pub const RELATIONS: &[(Level, &str)] =
 fn tasks() -> Vec<&'static Task> {
     let tasks: &[&[&'static [Task]]] = match home::here() {
         Some(_) => &[&[metering::usage::TASKS, database::TASKS_AT_HOME]],
-        None => &[
-            database::TASKS,
-            &[metering::usage::TASKS, access::TASKS],
-            &tenant::TASKS,
-            &[transfer::moving::TASKS],
-        ],
+        None => {
+            &[database::TASKS, &[metering::usage::TASKS, access::TASKS], &tenant::TASKS, &[transfer::moving::TASKS]]
+        }
     };
     tasks.iter().copied().flatten().copied().flatten().collect()
 }

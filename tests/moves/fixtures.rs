@@ -130,10 +130,18 @@ impl House {
         });
     }
 
+    /// A session where the tenant's tables are.
+    #[track_caller]
+    pub fn connect_to(&self, tenant: Uuid, role: &str) -> Client {
+        let name = "SELECT coalesce(database_name, current_database())::text FROM tenancy.tenants WHERE id = $1";
+        let name: String = one(&mut self.superuser(), name, &[&tenant]);
+        self.database.server().config(&name, role).connect(postgres::NoTls).expect("connect to the tenant's database")
+    }
+
     /// What the tenant sees.
     #[track_caller]
     pub fn content(&self, tenant: Uuid) -> Vec<Vec<Option<String>>> {
-        as_tenant(&mut self.connect("app"), tenant, |app| simple(app, CONTENT))
+        as_tenant(&mut self.connect_to(tenant, "app"), tenant, |app| simple(app, CONTENT))
     }
 
     #[track_caller]
@@ -178,12 +186,26 @@ impl House {
             ("unfinished", "SELECT tenant_id::text FROM tenancy.moves WHERE finished_at IS NULL"),
             (
                 "a schema of nobody",
-                "SELECT nspname FROM pg_namespace n WHERE nspname LIKE 'tenant\\_%' AND NOT EXISTS (SELECT FROM tenancy.tenants t WHERE t.schema_name = n.nspname)",
+                "SELECT nspname FROM pg_namespace n WHERE nspname LIKE 'tenant\\_%' AND NOT EXISTS (SELECT FROM tenancy.tenants t WHERE t.schema_name = n.nspname AND t.isolation = 'schema')",
             ),
             ("moved", "SELECT label FROM pg_seclabel WHERE label LIKE 'moved: %'"),
             (
+                "a database of nobody",
+                "SELECT datname FROM pg_database b JOIN pg_shseclabel l ON l.objoid = b.oid AND l.classoid = 'pg_database'::regclass
+                    WHERE l.label LIKE '% of ' || current_database() AND NOT EXISTS (SELECT FROM tenancy.tenants t WHERE t.database_name = b.datname)",
+            ),
+            (
+                "a database that is to be",
+                "SELECT database_name::text FROM tenancy.tenant_databases d WHERE phase <> 'ready' OR NOT EXISTS (SELECT FROM tenancy.tenants t
+                    WHERE t.id = d.tenant_id AND t.database_name = d.database_name)",
+            ),
+            (
+                "versions of no schema",
+                "SELECT version FROM tenancy.applied_migrations a JOIN tenancy.tenants t ON t.id = a.tenant_id WHERE t.isolation = 'row'",
+            ),
+            (
                 "rows in two places",
-                "SELECT t.slug FROM tenancy.tenants t WHERE isolation = 'schema' AND EXISTS (SELECT FROM accounts a WHERE a.tenant_id = t.id)",
+                "SELECT t.slug FROM tenancy.tenants t WHERE isolation <> 'row' AND EXISTS (SELECT FROM accounts a WHERE a.tenant_id = t.id)",
             ),
         ] {
             let found: Vec<Vec<Option<String>>> = simple(&mut superuser, query);

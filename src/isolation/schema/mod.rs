@@ -15,7 +15,7 @@ mod template;
 mod tenant;
 pub mod version;
 
-pub use copy::{Data, File, Place, Plan, Schema, make as carry_out, plan, unload};
+pub use copy::{Data, File, Place, Plan, Schema, plan, unload};
 pub use name::{check as check_name, fill as name_for};
 pub use template::{Template, unnamed as unnamed_template, unregister as unregister_template};
 pub use tenant::{create, drop_left, drop_schema};

@@ -5,17 +5,20 @@ use super::references::{self, Event};
 use super::run::{self, INTERRUPTED};
 use super::tables;
 use crate::context;
+use crate::database;
+use crate::erased::Erased;
 use crate::error::{Error, Result};
 use crate::isolation::row::erase::{self, Eraser};
 use crate::isolation::schema;
 use crate::metering;
 use crate::monitor;
+use crate::namespace;
 use crate::procedure::{self, Procedure};
 use crate::query;
 use crate::role;
 use crate::worker::task;
-use pgrx::Uuid;
 use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
 use std::time::Duration;
 
 const SETTLED: &str = "UPDATE tenancy.tenants SET moved_from = NULL WHERE id = $1";
@@ -34,7 +37,7 @@ pub fn finish(procedure: &Procedure, unfinished: &Move) -> Result<()> {
         role::as_extension_owner(|| record::ask_clean(unfinished.id))?;
     }
     procedure.commit();
-    wait_for_readers(procedure, unfinished.tenant)?;
+    wait_for_readers(procedure, unfinished)?;
     match unfinished.from {
         Isolation::Row => {
             let mut eraser = begin(unfinished.tenant)?;
@@ -44,7 +47,7 @@ pub fn finish(procedure: &Procedure, unfinished: &Move) -> Result<()> {
             procedure.commit();
         }
         Isolation::Schema => drop_schemas(unfinished.tenant)?,
-        Isolation::Database => return Err(Error::Unsupported("moves out of databases".to_owned())),
+        Isolation::Database => database::demolish(procedure, unfinished.tenant).map(drop)?,
     }
     role::as_extension_owner(|| end(unfinished))?;
     procedure.commit();
@@ -59,14 +62,12 @@ pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), St
     };
     if !unfinished.is_switched {
         let (sqlstate, message) = INTERRUPTED;
-        procedure::attempt(|| role::as_extension_owner(|| run::take_back(&unfinished, sqlstate, message)))?;
-        procedure.commit();
-        return Ok(());
+        return run::undo(procedure, &unfinished, sqlstate, message).map_err(message_of);
     }
     if !unfinished.clean {
         return Ok(());
     }
-    if !procedure::attempt(|| Ok(readers(tenant)?.is_empty()))? {
+    if !procedure::attempt(|| Ok(readers(&unfinished)?.is_empty()))? {
         // Another visit finds them gone.
         return Ok(());
     }
@@ -82,22 +83,39 @@ pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), St
             procedure.commit();
         }
         Isolation::Schema => procedure::attempt(|| drop_schemas(tenant))?,
-        Isolation::Database => return Ok(()),
+        Isolation::Database => database::demolish(procedure, tenant).map(drop).map_err(message_of)?,
     }
     procedure::attempt(|| role::as_extension_owner(|| end(&unfinished)))?;
     procedure.commit();
     Ok(())
 }
 
-/// The sessions whose transactions serve the tenant now, by what these are known as. Whoever begins later is bound to the new place.
-fn readers(tenant: Uuid) -> Result<Vec<String>> {
-    let bound = monitor::backends_of(tenant);
-    role::as_extension_owner(|| query::current_rows(TRANSACTIONS, &[bound.into()], |row| row.must(1)))
+/// The transactions that have the tenant's tables where they were.
+fn readers(unfinished: &Move) -> Result<Vec<String>> {
+    role::as_extension_owner(|| {
+        // SAFETY: a plain read.
+        let here = unsafe { pg_sys::MyDatabaseId };
+        let tenant = unfinished.tenant;
+        let schema = unfinished.schema.as_deref().and_then(namespace::oid).map(pg_sys::Oid::to_u32);
+        let bound = match unfinished.from {
+            Isolation::Row => monitor::backends_at(tenant, here, |place| place == monitor::SHARED),
+            Isolation::Schema => monitor::backends_at(tenant, here, |place| Some(place) == schema),
+            Isolation::Database => match database::oid_of(tenant)? {
+                Some(own) => monitor::backends_at(tenant, own, |_| true),
+                None => Vec::new(),
+            },
+        };
+        query::current_rows(TRANSACTIONS, &[bound.into()], |row| row.must(1))
+    })
+}
+
+fn message_of(error: Error) -> String {
+    pg_sys::panic::ErrorReport::from(error).message().to_owned()
 }
 
 /// Waits until the transactions have ended that were bound to the old place: who reads there goes on to the end.
-fn wait_for_readers(procedure: &Procedure, tenant: Uuid) -> Result<()> {
-    let transactions = readers(tenant)?;
+fn wait_for_readers(procedure: &Procedure, unfinished: &Move) -> Result<()> {
+    let (tenant, transactions) = (unfinished.tenant, readers(unfinished)?);
     let mut told: Vec<i32> = Vec::new();
     loop {
         let still_there = || query::current_rows(STILL_THERE, &[transactions.clone().into()], |row| row.must(1));
@@ -142,6 +160,9 @@ fn end(unfinished: &Move) -> Result<()> {
         erase::verify(unfinished.tenant)?;
     }
     query::run(SETTLED, &[unfinished.tenant.into()])?;
+    if unfinished.from == Isolation::Database {
+        database::erase(unfinished.tenant, &mut Erased::new())?;
+    }
     metering::limit::erase(unfinished.tenant)?;
     record::done(unfinished.id)
 }

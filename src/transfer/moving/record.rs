@@ -9,16 +9,16 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, pg_sys};
 
 const INSERT: &str = "INSERT INTO tenancy.moves
-        (tenant_id, from_isolation, to_isolation, from_schema, from_template, to_template, former_status, phase, clean, started_by)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 'copy', $8, pg_catalog.current_setting('role', true)) RETURNING move_id";
-const UNFINISHED: &str = "SELECT move_id, tenant_id, from_isolation, to_isolation, from_schema::pg_catalog.text, to_template::pg_catalog.text,
-        former_status, phase, clean FROM tenancy.moves WHERE tenant_id = $1 AND finished_at IS NULL";
+        (tenant_id, from_isolation, to_isolation, from_schema, from_database, from_template, to_template, former_status, phase, clean, started_by)
+    VALUES ($1, $2, $3, $4, $9, $5, $6, $7, 'copy', $8, pg_catalog.current_setting('role', true)) RETURNING move_id";
+const UNFINISHED: &str = "SELECT move_id, tenant_id, from_isolation, to_isolation, from_schema::pg_catalog.text, former_status, phase, clean FROM tenancy.moves WHERE tenant_id = $1 AND finished_at IS NULL";
 const ALL_UNFINISHED: &str =
     "SELECT tenant_id FROM tenancy.moves WHERE finished_at IS NULL AND (phase <> 'clean' OR clean) ORDER BY started_at";
-const SWITCHED: &str = "UPDATE tenancy.moves SET phase = 'clean', to_schema = $2, row_counts = $3,
+const SWITCHED: &str = "UPDATE tenancy.moves SET phase = 'clean', to_schema = $2, to_database = $6, row_counts = $3,
         copied_at = $4, verified_at = $5, switched_at = pg_catalog.clock_timestamp() WHERE move_id = $1";
-const FAILED: &str = "UPDATE tenancy.moves SET phase = 'failed', sqlstate = $2, error = $3, finished_at = pg_catalog.clock_timestamp() WHERE move_id = $1";
+const FAILED: &str = "UPDATE tenancy.moves SET phase = 'failed', sqlstate = $2, error = $3 WHERE move_id = $1";
 const ASK_CLEAN: &str = "UPDATE tenancy.moves SET clean = true WHERE move_id = $1";
+const FINISHED: &str = "UPDATE tenancy.moves SET finished_at = pg_catalog.clock_timestamp() WHERE move_id = $1";
 const DONE: &str =
     "UPDATE tenancy.moves SET phase = 'done', finished_at = pg_catalog.clock_timestamp() WHERE move_id = $1";
 const FORGET: &str =
@@ -53,12 +53,12 @@ pub struct Move {
     pub to: Isolation,
     /// The schema that the tenant leaves.
     pub schema: Option<String>,
-    /// What its new schema is made of, or what the one that it leaves was.
-    pub template: Option<String>,
     pub former: Status,
     /// Whether the registry leads to the new place: what is left is to remove the old one.
     pub is_switched: bool,
-    /// Whether that is to be done by whoever comes.
+    /// Whether it has failed, and the tenant is back: what is left is to remove what was made.
+    pub has_failed: bool,
+    /// Whether cleaning is to be done by whoever comes.
     pub clean: bool,
 }
 
@@ -68,6 +68,7 @@ pub struct New<'a> {
     pub from: Isolation,
     pub to: Isolation,
     pub schema: Option<&'a str>,
+    pub database: Option<&'a str>,
     pub from_template: Option<&'a str>,
     pub to_template: Option<&'a str>,
     pub former: Status,
@@ -84,6 +85,7 @@ pub fn insert(new: &New) -> Result<Uuid> {
         new.to_template.into(),
         new.former.name().into(),
         new.clean.into(),
+        new.database.into(),
     ];
     query::returning(INSERT, &args, |row| row.must(1))?
         .ok_or_else(|| Error::Internal("a move was not written down".to_owned()))
@@ -94,16 +96,17 @@ pub fn unfinished(tenant: Uuid) -> Result<Option<Move>> {
     let isolation =
         |name: String| Isolation::from_name(&name).ok_or_else(|| Error::Internal(format!("unknown isolation {name}")));
     let read = |row: &Row| {
+        let phase: String = row.must(7)?;
         Ok(Move {
             id: row.must(1)?,
             tenant: row.must(2)?,
             from: isolation(row.must(3)?)?,
             to: isolation(row.must(4)?)?,
             schema: row.get(5)?,
-            template: row.get(6)?,
-            former: Status::from_name(&row.must::<String>(7)?)?,
-            is_switched: row.must::<String>(8)? == "clean",
-            clean: row.must(9)?,
+            former: Status::from_name(&row.must::<String>(6)?)?,
+            is_switched: phase == "clean",
+            has_failed: phase == "failed",
+            clean: row.must(8)?,
         })
     };
     Ok(query::current_rows(UNFINISHED, &[tenant.into()], read)?.into_iter().next())
@@ -131,8 +134,15 @@ pub fn now() -> Result<TimestampWithTimeZone> {
     query::value(NOW, &[])?.ok_or_else(|| Error::Internal("there is no time".to_owned()))
 }
 
-pub fn switched(id: Uuid, schema: Option<&str>, moved: &Moved) -> Result<()> {
-    let args = [id.into(), schema.into(), moved.counts().into(), moved.copied_at.into(), moved.verified_at.into()];
+pub fn switched(id: Uuid, schema: Option<&str>, database: Option<&str>, moved: &Moved) -> Result<()> {
+    let args = [
+        id.into(),
+        schema.into(),
+        moved.counts().into(),
+        moved.copied_at.into(),
+        moved.verified_at.into(),
+        database.into(),
+    ];
     query::run(SWITCHED, &args).map(drop)
 }
 
@@ -142,6 +152,11 @@ pub fn failed(id: Uuid, sqlstate: &str, message: &str) -> Result<()> {
 
 pub fn ask_clean(id: Uuid) -> Result<()> {
     query::run(ASK_CLEAN, &[id.into()]).map(drop)
+}
+
+/// Says that nothing is left of one that has failed.
+pub fn finished(id: Uuid) -> Result<()> {
+    query::run(FINISHED, &[id.into()]).map(drop)
 }
 
 pub fn done(id: Uuid) -> Result<()> {

@@ -1,17 +1,20 @@
 //! `move_tenant`: from the order to the switch.
 
 use super::record::{self, Isolation, Move, Moved, New};
-use super::{clean, to_rows, to_schema};
+use super::{clean, from_database, to_database, to_rows, to_schema};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
+use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{self, Mode, Subject};
-use crate::isolation::schema::Template;
+use crate::isolation::schema::{Template, version};
 use crate::json::Object;
+use crate::label::{MOVED, PROVIDER};
 use crate::metering;
 use crate::monitor;
+use crate::own_ddl;
 use crate::procedure::{self, Procedure};
-use crate::query;
+use crate::query::{self, ident, literal};
 use crate::role;
 use crate::sqltype::Name;
 use crate::worker::task;
@@ -19,11 +22,11 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use std::cell::RefCell;
 
-const LOCK_ROW: &str = "SELECT slug, status, isolation, schema_name::pg_catalog.text, template::pg_catalog.text, purge_started_at IS NOT NULL
-    FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
+const LOCK_ROW: &str = "SELECT slug, status, isolation, schema_name::pg_catalog.text, template::pg_catalog.text, purge_started_at IS NOT NULL,
+        database_name::pg_catalog.text FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
 const SET_STATUS: &str = "UPDATE tenancy.tenants SET status = $2, status_since = pg_catalog.now(), updated_at = pg_catalog.now() WHERE id = $1";
 const SWITCH: &str =
-    "UPDATE tenancy.tenants SET status = $2, isolation = $3, schema_name = $4, template = $5, moved_from = $6,
+    "UPDATE tenancy.tenants SET status = $2, isolation = $3, schema_name = $4, template = $5, moved_from = $6, database_name = $7,
         status_since = pg_catalog.now(), updated_at = pg_catalog.now() WHERE id = $1";
 const SHARED: &str = "SELECT template::pg_catalog.text FROM tenancy.templates WHERE shared_schema IS NOT NULL
     ORDER BY template = 'default' DESC, template LIMIT 2";
@@ -39,12 +42,14 @@ pub struct Registry {
     schema: Option<String>,
     template: Option<String>,
     purge_begun: bool,
+    database: Option<String>,
 }
 
 /// Where the registry leads from now on.
 pub enum Switch<'a> {
     ToSchema { schema: &'a str, template: &'a str, moved: &'a Moved },
     ToRows { moved: &'a Moved },
+    ToDatabase { schema: &'a str, template: Option<&'a str>, moved: &'a Moved },
 }
 
 impl Registry {
@@ -59,6 +64,7 @@ impl Registry {
                 schema: row.get(4)?,
                 template: row.get(5)?,
                 purge_begun: row.must(6)?,
+                database: row.get(7)?,
             })
         })?
         .ok_or_else(|| Error::unknown_tenant(tenant))
@@ -75,6 +81,11 @@ impl Switch<'_> {
         let (to, schema, template, moved) = match self {
             Switch::ToSchema { schema, template, moved } => (Isolation::Schema, Some(*schema), Some(*template), *moved),
             Switch::ToRows { moved } => (Isolation::Row, None, None, *moved),
+            Switch::ToDatabase { schema, template, moved } => (Isolation::Database, Some(*schema), *template, *moved),
+        };
+        let database = match to {
+            Isolation::Database => Some(database::name_of(order.tenant)?),
+            _ => None,
         };
         let args = [
             order.tenant.into(),
@@ -83,20 +94,33 @@ impl Switch<'_> {
             schema.into(),
             template.into(),
             order.from.name().into(),
+            database.as_deref().into(),
         ];
         query::run(SWITCH, &args)?;
+        match to {
+            Isolation::Database => database::open(order.tenant, order.former.name())?,
+            _ => database::close(order.tenant, Status::Moved.name())?,
+        }
+        if order.from == Isolation::Schema {
+            let label = literal(&format!("{MOVED}{}", order.tenant));
+            let schema = ident(&order.schema);
+            own_ddl::run(|| {
+                query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {schema} IS {label}"), &[])
+            })?;
+        }
         metering::limit::erase(order.tenant)?;
-        record::switched(order.id, schema, moved)?;
-        let place = |isolation: Isolation, schema: Option<&str>| {
-            Object::new().text("isolation", isolation.name()).optional("schema_name", schema)
+        record::switched(order.id, schema, database.as_deref(), moved)?;
+        let place = |isolation: Isolation, schema: Option<&str>, database: Option<&str>| {
+            let place = Object::new().text("isolation", isolation.name()).optional("schema_name", schema);
+            place.optional("database_name", database)
         };
         let rows = moved.rows.iter().map(|(_, rows)| rows).sum();
         audit::record(&Entry {
             action: "tenant.move",
             tenant: Some(order.tenant),
             target: Some(&before.slug),
-            before: Some(place(order.from, before.schema.as_deref()).finish()),
-            after: Some(place(to, schema).number("rows", rows).finish()),
+            before: Some(place(order.from, before.schema.as_deref(), before.database.as_deref()).finish()),
+            after: Some(place(to, schema, database.as_deref()).number("rows", rows).finish()),
         })
     }
 }
@@ -138,20 +162,27 @@ impl Order {
     }
 }
 
-/// The lock of a move, which its worker holds in its session as long as this lives.
-pub struct Held(Subject);
+/// The locks of a move, which its worker holds in its session as long as this lives: nobody else moves the tenant, nor works on its schema.
+pub struct Held([Subject; 2]);
 
 impl Held {
     /// None when someone else works at a move of the tenant.
     pub fn take(tenant: Uuid) -> Option<Self> {
-        let lock = Subject::move_of(tenant);
-        lock.try_lock_session(Mode::Exclusive).then_some(Self(lock))
+        let [own, schema] = [Subject::move_of(tenant), Subject::schema_of(tenant)];
+        if !own.try_lock_session(Mode::Exclusive) {
+            return None;
+        }
+        if !schema.try_lock_session(Mode::Exclusive) {
+            own.unlock_session(Mode::Exclusive);
+            return None;
+        }
+        Some(Self([schema, own]))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.unlock_session(Mode::Exclusive);
+        self.0.iter().for_each(|lock| lock.unlock_session(Mode::Exclusive));
     }
 }
 
@@ -182,13 +213,8 @@ fn unnamed_template() -> Result<String> {
 /// Makes the tenant `moving`, in the transaction that is committed next. Its writers have ended then.
 fn start(tenant: Uuid, to: Isolation, template: Option<String>, clean: bool) -> Result<Order> {
     query::refuse_old_snapshot("a tenant cannot be moved")?;
-    if !Subject::schema_of(tenant).try_lock(Mode::Exclusive) {
-        return Err(Error::State(
-            format!("the schema of tenant \"{tenant}\" is being made, copied, migrated or dropped by another session"),
-            "Try again when that is done.",
-        ));
-    }
     lock::wait_for_writers(tenant);
+    database::wait_for_writers(tenant)?;
     let registry = Registry::read(tenant)?;
     if !matches!(registry.status, Status::Active | Status::ReadOnly) || registry.purge_begun {
         return Err(Error::IllegalChange { state: registry.status.name(), change: "be moved".to_owned() });
@@ -236,41 +262,54 @@ fn start(tenant: Uuid, to: Isolation, template: Option<String>, clean: bool) -> 
         from: order.from,
         to,
         schema: registry.schema.as_deref(),
+        database: registry.database.as_deref(),
         from_template: from_template.as_deref(),
         to_template: Some(&order.template),
         former: order.former,
         clean,
     })?;
-    query::run(SET_STATUS, &[tenant.into(), Status::Moving.name().into()])?;
+    set_status(tenant, Status::Moving)?;
     monitor::announce();
     Ok(order)
+}
+
+/// Changes the tenant's state, here and where its own database reads it.
+fn set_status(tenant: Uuid, status: Status) -> Result<()> {
+    query::run(SET_STATUS, &[tenant.into(), status.name().into()])?;
+    database::set_state(tenant, status.name())
 }
 
 /// Fails on what can be seen to stand against the move, before anything is changed.
 fn check(order: &Order) -> Result<()> {
     match (order.from, order.to) {
-        (Isolation::Row, Isolation::Schema) => to_schema::check(order),
-        (Isolation::Schema, Isolation::Row) => to_rows::check(order),
-        _ => Err(Error::Unsupported("moves into and out of databases".to_owned())),
+        (_, Isolation::Database) => to_database::check(order),
+        (Isolation::Database, _) => from_database::check(order),
+        (_, Isolation::Schema) => to_schema::check(order),
+        (_, Isolation::Row) => to_rows::check(order),
     }
 }
 
-/// Does what a move is for: all of it, or nothing.
-fn perform(order: &Order) -> Result<Moved> {
+/// Does what a move is for. Inside a database that is all of it or nothing; where another is made or read, what was made is removed by
+/// [`undo`] when it fails.
+fn perform(procedure: &Procedure, order: &Order) -> Result<Moved> {
     match (order.from, order.to) {
-        (Isolation::Row, Isolation::Schema) => to_schema::perform(order),
-        (Isolation::Schema, Isolation::Row) => to_rows::perform(order),
-        _ => Err(Error::Unsupported("moves into and out of databases".to_owned())),
+        (_, Isolation::Database) => to_database::perform(procedure, order),
+        (Isolation::Database, _) => from_database::perform(procedure, order),
+        (_, Isolation::Schema) => procedure::caught_all(|| role::as_extension_owner(|| to_schema::perform(order))),
+        (_, Isolation::Row) => procedure::caught_all(|| role::as_extension_owner(|| to_rows::perform(order))),
     }
 }
 
 /// Puts a tenant back whose move has not come to the switch.
-pub fn take_back(unfinished: &Move, sqlstate: &str, message: &str) -> Result<()> {
+fn take_back(unfinished: &Move, sqlstate: &str, message: &str) -> Result<()> {
     let registry = Registry::read(unfinished.tenant)?;
     if registry.status == Status::Moving {
-        query::run(SET_STATUS, &[unfinished.tenant.into(), unfinished.former.name().into()])?;
+        set_status(unfinished.tenant, unfinished.former)?;
     }
     record::failed(unfinished.id, sqlstate, message)?;
+    if unfinished.to != Isolation::Database {
+        record::finished(unfinished.id)?;
+    }
     audit::record(&Entry {
         action: "tenant.move_failed",
         tenant: Some(unfinished.tenant),
@@ -280,18 +319,38 @@ pub fn take_back(unfinished: &Move, sqlstate: &str, message: &str) -> Result<()>
     })
 }
 
+/// Takes back a move that has not come to the switch: the tenant is where it was at once, and what was made of a database is removed then. Commits.
+pub fn undo(procedure: &Procedure, unfinished: &Move, sqlstate: &str, message: &str) -> Result<()> {
+    if !unfinished.has_failed {
+        procedure::caught(|| role::as_extension_owner(|| take_back(unfinished, sqlstate, message)))?;
+        procedure.commit();
+    }
+    if unfinished.to == Isolation::Database {
+        database::demolish(procedure, unfinished.tenant)?;
+        procedure::caught(|| {
+            role::as_extension_owner(|| {
+                if unfinished.from == Isolation::Row {
+                    version::remove(unfinished.tenant)?;
+                }
+                record::finished(unfinished.id)
+            })
+        })?;
+        procedure.commit();
+    }
+    Ok(())
+}
+
 /// What stands in the record of a move whose session has ended.
 pub const INTERRUPTED: (&str, &str) = ("57P01", "interrupted");
 
 /// Ends what an earlier call has left: takes a move back that was interrupted, or finishes one. The caller holds its lock.
-pub fn settle(procedure: &Procedure, tenant: Uuid) -> Result<()> {
+fn settle(procedure: &Procedure, tenant: Uuid) -> Result<()> {
     let Some(unfinished) = role::as_extension_owner(|| record::unfinished(tenant))? else { return Ok(()) };
     if unfinished.is_switched {
         return clean::finish(procedure, &unfinished);
     }
     let (sqlstate, message) = INTERRUPTED;
-    role::as_extension_owner(|| take_back(&unfinished, sqlstate, message))?;
-    procedure.commit();
+    undo(procedure, &unfinished, sqlstate, message)?;
     notice!("took back an interrupted move of tenant \"{tenant}\"");
     Ok(())
 }
@@ -302,18 +361,15 @@ fn run(procedure: &Procedure, tenant: Uuid, to: Isolation, template: Option<Stri
     settle(procedure, tenant)?;
     let order = role::as_extension_owner(|| start(tenant, to, template, clean))?;
     procedure.commit();
-    let performed = procedure::caught_all(|| role::as_extension_owner(|| perform(&order)));
-    let moved = match performed {
+    let moved = match perform(procedure, &order) {
         Ok(moved) => moved,
         Err(error) => {
-            let error = error.as_raised();
+            let error = order.name_table(error.as_raised());
             let Error::Elsewhere { sqlstate, message, .. } = &error else { return Err(error) };
-            role::as_extension_owner(|| match record::unfinished(tenant)? {
-                Some(unfinished) => take_back(&unfinished, sqlstate, message),
-                None => Ok(()),
-            })?;
-            procedure.commit();
-            return Err(order.name_table(error));
+            if let Some(unfinished) = role::as_extension_owner(|| record::unfinished(tenant))? {
+                undo(procedure, &unfinished, sqlstate, message)?;
+            }
+            return Err(error);
         }
     };
     procedure.commit();
@@ -321,6 +377,13 @@ fn run(procedure: &Procedure, tenant: Uuid, to: Isolation, template: Option<Stri
         notice!("moved {rows} rows of {table}");
     }
     notice!("tenant \"{tenant}\" has isolation {} now", to.name());
+    if to == Isolation::Database {
+        // Where it is now it knows already; what else has changed it is told now, or by a worker.
+        if let Err(message) = procedure::attempt(|| role::as_extension_owner(|| database::state::tell(tenant, false))) {
+            warning!("{message}");
+        }
+        procedure.commit();
+    }
     match role::as_extension_owner(|| record::unfinished(tenant))? {
         Some(unfinished) if clean => clean::finish(procedure, &unfinished),
         _ => Ok(()),

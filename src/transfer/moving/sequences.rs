@@ -53,23 +53,15 @@ pub fn of_schema(schema: pg_sys::Oid) -> Result<Vec<Sequence>> {
     query::current_rows(SEQUENCES, &[schema.into()], |row| {
         let column = row.get::<String>(5)?.zip(row.get::<pg_sys::Oid>(6)?).zip(row.get::<String>(7)?);
         let column = column.map(|((table, owner), column)| (table, owner, column));
-        Ok(Sequence {
-            name: row.must(1)?,
-            owner: row.must(2)?,
-            is_ascending: row.must(3)?,
-            half: row.must(4)?,
-            column,
-        })
+        Ok(Sequence { name: row.must(1)?, owner: row.must(2)?, is_ascending: row.must(3)?, half: row.must(4)?, column })
     })
 }
 
-/// Lets the sequences of a new schema go on where those of the same names are that tenants share; one that has none there, behind the numbers that
-/// its column has.
-pub fn follow(shared: &str, shared_sequences: &[Sequence], new: &str, new_sequences: &[Sequence]) -> Result<()> {
+/// Lets the sequences of a new schema go on where those of the same names are; one that has none there, behind the numbers that its column has.
+pub fn follow(places: &[Place], new: &str, new_sequences: &[Sequence]) -> Result<()> {
     for sequence in new_sequences {
-        let source = shared_sequences.iter().find(|source| source.name == sequence.name);
-        let place = match source {
-            Some(source) => Place::of(shared, &source.name, source.owner)?.map(|place| (place.value, place.is_called)),
+        let place = match places.iter().find(|place| place.sequence == sequence.name) {
+            Some(place) => Some((place.value, place.is_called)),
             None => sequence.last_in_column(new)?.map(|last| (last, true)),
         };
         if let Some((value, is_called)) = place {
@@ -109,6 +101,11 @@ impl Sequence {
         }
         Place { value: from, is_called: own.is_called, ..place }.take(schema)
     }
+}
+
+/// What the sequences of a schema are called.
+pub fn names(schema: pg_sys::Oid) -> Result<Vec<String>> {
+    Ok(of_schema(schema)?.into_iter().map(|sequence| sequence.name).collect())
 }
 
 /// Where the sequences of a schema are.

@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::isolation::row::inspect::TenantType;
 use crate::query::{self, ident, literal};
-use crate::{role, row_file};
+use crate::{fields, role, row_file};
 use pgrx::{Uuid, pg_sys};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Tables that are no partitions: in a schema, or all that are protected (`$1` NULL).
@@ -58,6 +59,17 @@ pub fn gives_rows(owner: pg_sys::Oid, sql: &str) -> Result<bool> {
     role::as_owner_of_all_rows(owner, || query::current_column::<bool>(sql, &[])).map(|rows| !rows.is_empty())
 }
 
+impl Digest {
+    pub fn to_json(&self) -> Value {
+        json!({ "rows": self.rows, "sum": self.sum })
+    }
+
+    pub fn from_json(digest: &Value) -> Result<Self> {
+        let rows = u64::try_from(fields::number(digest, "rows")?).unwrap_or_default();
+        Ok(Self { rows, sum: fields::text(digest, "sum")?.to_owned() })
+    }
+}
+
 /// Reads the tables of a schema.
 pub fn of_schema(schema: pg_sys::Oid) -> Result<Vec<Table>> {
     read(Some(schema))
@@ -98,6 +110,41 @@ fn read(schema: Option<pg_sys::Oid>) -> Result<Vec<Table>> {
 }
 
 impl Table {
+    /// What another database is to know of it.
+    pub fn to_json(&self) -> Value {
+        let column = |column: &Column| json!({ "name": column.name, "is_generated": column.is_generated });
+        json!({
+            "name": self.name,
+            "full_name": self.full_name,
+            "tenant": self.tenant.as_ref().map(|(column, kind)| json!({ "column": column, "kind": kind.name() })),
+            "columns": self.columns.iter().map(column).collect::<Vec<Value>>(),
+        })
+    }
+
+    /// Without what is that database's own.
+    pub fn from_json(table: &Value) -> Result<Self> {
+        let column = |column: &Value| {
+            let name = fields::text(column, "name")?.to_owned();
+            Ok(Column { name, is_generated: fields::boolean(column, "is_generated")?, constant: None })
+        };
+        let tenant = match &table["tenant"] {
+            Value::Null => None,
+            tenant => {
+                let kind = TenantType::from_name(fields::text(tenant, "kind")?)?;
+                Some((fields::text(tenant, "column")?.to_owned(), kind))
+            }
+        };
+        Ok(Self {
+            oid: pg_sys::InvalidOid,
+            name: fields::text(table, "name")?.to_owned(),
+            full_name: fields::text(table, "full_name")?.to_owned(),
+            owner: pg_sys::InvalidOid,
+            is_partitioned: false,
+            tenant,
+            columns: fields::list(table, "columns")?.iter().map(column).collect::<Result<_>>()?,
+        })
+    }
+
     /// Keeps the definition as it is until the transaction ends.
     pub fn lock(&self) {
         // SAFETY: any oid may be locked.
