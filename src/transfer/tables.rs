@@ -1,12 +1,12 @@
 //! The tables that hold a tenant's rows: those in a schema of its own, and the protected ones that tenants share.
 
 use crate::context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, raise};
 use crate::extension;
 use crate::guard;
 use crate::isolation::row::TenantType;
 use crate::isolation::row::erase;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::role;
 use pgrx::{Uuid, pg_sys};
 use std::collections::BTreeMap;
@@ -69,9 +69,13 @@ impl Table {
 
     /// What finds a tenant's rows; None where all are.
     pub fn condition(&self, tenant: Uuid, alias: &str) -> Option<String> {
-        let (column, _) = self.tenant.as_ref()?;
-        let tenant = literal(&tenant.to_string());
-        Some(format!("{alias}{} OPERATOR(pg_catalog.=) {tenant}", ident(column)))
+        let (column, tenant_type) = self.tenant.as_ref()?;
+        let tenant = tenant_type.literal(tenant).unwrap_or_else(|error| raise(error));
+        // A tenant without a key of that kind has no rows.
+        Some(tenant.map_or_else(
+            || "false".to_owned(),
+            |tenant| format!("{alias}{} OPERATOR(pg_catalog.=) {tenant}", ident(column)),
+        ))
     }
 
     pub fn where_clause(&self, tenant: Uuid) -> String {
@@ -84,6 +88,11 @@ impl Table {
             format!("{schema}.current_tenant()"),
             format!("{schema}.current_tenant_text()"),
             format!("({schema}.current_tenant_text())::character varying"),
+            format!("{schema}.current_tenant_key_text()"),
+            format!("({schema}.current_tenant_key_text())::character varying"),
+            format!("{schema}.current_tenant_key_bigint()"),
+            format!("({schema}.current_tenant_key_bigint())::integer"),
+            format!("({schema}.current_tenant_key_bigint())::smallint"),
         ];
         self.columns = query::active_rows(COLUMNS, &[self.oid.into(), defaults.to_vec().into()], |row| {
             Ok(Column { name: row.must(1)?, type_name: row.must(2)?, defaults_to_tenant: row.must(3)? })
