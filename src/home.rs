@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::label::{self, Home};
 use pgrx::{Uuid, pg_guard, pg_sys};
 use std::cell::RefCell;
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 
 /// What is known: nothing before it was asked, and after every change of a database.
 #[derive(Default)]
@@ -72,13 +72,34 @@ pub fn database(name: &str) -> Result<pg_sys::Oid> {
     if database == pg_sys::InvalidOid { Err(Error::Unknown("database", name.to_owned())) } else { Ok(database) }
 }
 
+/// The name of a database, as it is now; None where there is none.
+pub fn name_of(database: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a look-up by oid that gives null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::get_database_name(database);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// The name of this database.
+pub fn this() -> String {
+    // SAFETY: a plain read.
+    name_of(unsafe { pg_sys::MyDatabaseId }).unwrap_or_default()
+}
+
+/// What the label of a database says, if it is this tenant's, and this database the one that keeps its registry: a copy of a control database knows the
+/// same tenants, and must not touch their databases.
+pub fn of(tenant: Uuid, database: pg_sys::Oid) -> Option<Home> {
+    label::of_database(database).filter(|home| home.tenant == *tenant.as_bytes() && home.control == this())
+}
+
 /// The database of this name, which must be the tenant's own by its label: no mistake in the registry reaches into another.
 pub fn find(tenant: Uuid, name: &str) -> Result<pg_sys::Oid> {
     let database = database(name)?;
-    match label::of_database(database) {
-        Some(home) if home.tenant == *tenant.as_bytes() => Ok(database),
-        _ => Err(Error::State(
-            format!("database \"{name}\" is not that of tenant \"{tenant}\""),
+    match of(tenant, database) {
+        Some(_) => Ok(database),
+        None => Err(Error::State(
+            format!("database \"{name}\" is not that of tenant \"{tenant}\" of this database"),
             "The label of a database says whose it is.",
         )),
     }

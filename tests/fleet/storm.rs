@@ -51,7 +51,10 @@ pub fn survive(tenants: usize, crashes: usize) {
         // The run cannot end before the crash: someone reads the last tenant's table.
         let mut reader = fleet.superuser();
         let last: String = reader
-            .query_one("SELECT schema_name::text FROM tenancy.tenants WHERE schema_name IS NOT NULL ORDER BY id DESC LIMIT 1", &[])
+            .query_one(
+                "SELECT schema_name::text FROM tenancy.tenants WHERE schema_name IS NOT NULL ORDER BY id DESC LIMIT 1",
+                &[],
+            )
             .expect("read the last tenant")
             .get(0);
         let mut reading = reader.transaction().expect("begin");

@@ -46,7 +46,10 @@ pub const COPIED: &[Copied] = &[
     of_tenant("stored_api_keys", &["id"]),
 ];
 
-const TENANT: &str = "SELECT database_name, isolation = 'database' FROM tenancy.tenants WHERE id = $1";
+/// One that is still being made is told as its last step.
+const TENANT: &str = "SELECT t.database_name, t.isolation = 'database' AND NOT EXISTS (
+        SELECT FROM tenancy.tenant_databases d WHERE d.tenant_id = t.id AND d.phase NOT IN ('filled', 'ready'))
+    FROM tenancy.tenants t WHERE t.id = $1";
 const DIGEST: &str = "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1, 'UTF8')), 'hex')";
 const LEVELS: &str =
     "SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.role, a.level) ORDER BY a.role, a.level), '[]')
