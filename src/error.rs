@@ -81,6 +81,8 @@ pub enum Error {
     MaterializedView { view: String, table: String },
     /// A procedure of several transactions was called inside one.
     InTransactionBlock(&'static str),
+    /// A row refers to one that is not there, or is another tenant's: table and constraint.
+    Dangling { table: String, constraint: String },
     /// Not there in this version.
     Unsupported(String),
     /// A schema has something that a copy of it would lack.
@@ -350,6 +352,11 @@ impl Error {
                 format!("{name} cannot run inside a transaction block"),
             )
             .hint("It commits as it goes: call it by itself."),
+            Self::Dangling { table, constraint } => parts(
+                ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("rows of {table} violate foreign key constraint \"{constraint}\""),
+            )
+            .hint("What they refer to is not there, or is another tenant's."),
             Self::Unsupported(message) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, message),
             Self::Unclonable(objects) => parts(ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot be cloned: {objects}"))
                 .hint("Move it to a schema that tenants share, or drop it."),

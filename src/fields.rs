@@ -32,6 +32,12 @@ pub fn tenant(value: &Value, name: &str) -> Result<Uuid> {
     id.map(Uuid::from_bytes).ok_or_else(|| unreadable(name))
 }
 
+/// An id in a list.
+pub fn uuid_at(list: &Value, index: usize) -> Result<Uuid> {
+    let id = list[index].as_str().and_then(|id| uuid::parse(id.as_bytes()));
+    id.map(Uuid::from_bytes).ok_or_else(|| unreadable("id"))
+}
+
 pub fn list<'a>(value: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
     value[name].as_array().ok_or_else(|| unreadable(name))
 }

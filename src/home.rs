@@ -99,8 +99,8 @@ pub fn find(tenant: Uuid, name: &str) -> Result<pg_sys::Oid> {
     match of(tenant, database) {
         Some(_) => Ok(database),
         None => Err(Error::State(
-            format!("database \"{name}\" is not that of tenant \"{tenant}\" of this database"),
-            "The label of a database says whose it is.",
+            format!("database \"{name}\" is not that of tenant \"{tenant}\" here"),
+            "The label of a database says whose it is, and of which control database.",
         )),
     }
 }

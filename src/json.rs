@@ -92,6 +92,11 @@ impl Object {
         self.field(name, &format!("[{}]", values.join(",")))
     }
 
+    /// An array of values that are JSON already.
+    pub fn array(self, name: &str, values: &[String]) -> Self {
+        self.field(name, &format!("[{}]", values.join(",")))
+    }
+
     pub fn jsonb(self, name: &str, value: &Jsonb) -> Self {
         self.field(name, value.as_str())
     }

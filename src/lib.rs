@@ -3,11 +3,13 @@
 //! The tour, from the floor up: [`error`] and the small modules beside it, which know nothing of tenants being bound; [`monitor`], the
 //! shared memory; [`context`], who is asking; [`audit`]; [`guard`], the hooks; then the domains: [`access`], people and their credentials;
 //! [`isolation`]; [`fleet`], migrations by background workers ([`worker`]); [`metering`], what a tenant may have and what it used;
-//! [`database`], databases of tenants' own; [`tenant`] on all of these; [`maintenance`], the workers that do by themselves what is due; and [`authority`], which knows the functions of all.
+//! [`database`], databases of tenants' own; [`tenant`] on all of these; [`transfer`], a tenant on its way; [`maintenance`], the workers that do by
+//! themselves what is due; and [`authority`], which knows the functions of all.
 //! Each domain has its SQL in `sql/<name>.sql`, metering in `sql/metering/`, and its tests in `tests/<name>.rs`.
 
 mod backend;
 mod changes;
+mod erased;
 mod error;
 mod extension;
 mod fields;
@@ -52,6 +54,7 @@ mod metering;
 
 mod database;
 mod tenant;
+mod transfer;
 
 mod maintenance;
 

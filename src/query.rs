@@ -153,6 +153,77 @@ pub fn active_statement<T>(sql: &str, args: &[DatumWithOid], map: impl Fn(&Row) 
     })
 }
 
+/// Memory that is given back between batches.
+struct BatchMemory(pg_sys::MemoryContext);
+
+impl BatchMemory {
+    fn new() -> Self {
+        // SAFETY: a context below the one in use, with the sizes that PostgreSQL calls default.
+        Self(unsafe {
+            pg_sys::AllocSetContextCreateExtended(
+                pg_sys::CurrentMemoryContext,
+                c"pg_tenancy batch".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+
+    /// Runs `work`, whose result keeps nothing of what it takes from PostgreSQL.
+    fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        // SAFETY: the context lives as long as this; an ERROR leaves it to the transaction's end.
+        unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.0);
+            let result = work();
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextReset(self.0);
+            result
+        }
+    }
+}
+
+/// Reads by a statement that names objects, with the snapshot that is active, a batch at a time: no more than that is in memory.
+pub fn active_batches<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    size: i64,
+    map: impl Fn(&Row) -> Result<T>,
+    mut each: impl FnMut(Vec<T>) -> Result<()>,
+) -> Result<()> {
+    let text = c_text(sql)?;
+    let mut arguments = Arguments::new(args);
+    Spi::connect(|_| {
+        let memory = BatchMemory::new();
+        // SAFETY: connected; a read-only cursor uses the snapshot that is active, and is closed below or with the transaction on an ERROR.
+        unsafe {
+            let cursor = pg_sys::SPI_cursor_open_with_args(
+                std::ptr::null(),
+                text.as_ptr(),
+                args.len() as i32,
+                arguments.types.as_mut_ptr(),
+                arguments.values.as_mut_ptr(),
+                arguments.nulls.as_ptr().cast(),
+                true,
+                0,
+            );
+            let mut result = Ok(());
+            while result.is_ok() {
+                pg_sys::SPI_cursor_fetch(cursor, true, size as _);
+                let (table, count) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed);
+                let batch = memory.within(|| results(pg_sys::SPI_OK_SELECT as i32, &map));
+                pg_sys::SPI_freetuptable(table);
+                if count == 0 {
+                    break;
+                }
+                result = batch.and_then(&mut each);
+            }
+            pg_sys::SPI_cursor_close(cursor);
+            result
+        }
+    })
+}
+
 /// Reads the first row, if there is one.
 pub fn first<T>(sql: &'static str, args: &[DatumWithOid], map: impl Fn(&Row) -> Result<T>) -> Result<Option<T>> {
     Ok(rows(sql, args, map)?.into_iter().next())

@@ -95,6 +95,26 @@ pub fn with_settings<'a, T>(
     work()
 }
 
+/// Runs `work` without any trigger or foreign key but those that are always to fire: rows are what they are, and have been through all of that before.
+/// What references promise is then the caller's to check.
+pub fn without_triggers<T>(work: impl FnOnce() -> T) -> T {
+    let _settings = Settings::keep();
+    // SAFETY: C strings, which are copied; only superusers may set it, which is what the product is. Undone with the level that was just opened.
+    unsafe {
+        pg_sys::set_config_option(
+            c"session_replication_role".as_ptr(),
+            c"replica".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+    work()
+}
+
 /// The session of a background worker, which is a superuser's, as that of another role as long as this lives: for foreign SQL, and for what it
 /// leaves to the end of the transaction. Unlike [`as_owner`] it leaves temporary tables and deferred triggers possible; the session can
 /// be no superuser's again before this ends.

@@ -27,3 +27,4 @@ mod schema_guard;
 mod secrecy;
 mod standby;
 mod tenant;
+mod transfer;

@@ -1,7 +1,7 @@
 //! The end of a tenant's people and credentials.
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
-use crate::query;
 use pgrx::Uuid;
 
 /// In the order in which everyone locks people.
@@ -15,6 +15,6 @@ const STATEMENTS: [&str; 6] = [
 ];
 
 /// Removes the tenant's keys, invitations, memberships, and the users who are at home in it. Users of other tenants too stay.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    STATEMENTS.into_iter().try_for_each(|statement| query::run(statement, &[tenant.into()]).map(drop))
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&STATEMENTS, tenant, erased)
 }

@@ -4,7 +4,9 @@ mod grant;
 mod seal;
 
 use crate::level::Level;
-use crate::{access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant};
+use crate::{
+    access, audit, context, database, fleet, guard, isolation, maintenance, metering, monitor, tenant, transfer,
+};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
@@ -41,6 +43,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         database::FUNCTIONS,
         database::state::FUNCTIONS,
         database::report::FUNCTIONS,
+        transfer::FUNCTIONS,
     ]
     .concat()
     .into_iter()

@@ -35,6 +35,7 @@ pub use provision::build;
 pub use remove::demolish;
 pub use settings::init;
 
+use crate::erased::Erased;
 use crate::error::Result;
 use crate::level::Level;
 use crate::worker::errand::Errand;
@@ -63,9 +64,9 @@ pub const ERRANDS: &[&[Errand]] =
     &[&[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND], state::ERRANDS, report::ERRANDS];
 
 /// Forgets what is kept of a purged tenant's database.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    state::erase(tenant)?;
-    report::erase(tenant)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    state::erase(tenant, erased)?;
+    report::erase(tenant, erased)
 }
 
 extension_sql_file!(

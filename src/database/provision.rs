@@ -60,7 +60,7 @@ pub fn build(procedure: &Procedure, tenant: Uuid, contents: Contents) -> Result<
     create::create(procedure, tenant)?;
     install::install(procedure, tenant)?;
     fill::fill(procedure, tenant, contents)?;
-    procedure::caught(|| role::as_extension_owner(|| state::tell(tenant, true)))?;
+    procedure::caught(|| role::as_extension_owner(|| state::tell(tenant, true).map(drop)))?;
     procedure.commit();
     Ok(())
 }

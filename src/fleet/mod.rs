@@ -12,9 +12,9 @@ mod script;
 mod target;
 mod worker;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
 use crate::worker::errand::Errand;
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -39,8 +39,8 @@ pub const ERRANDS: &[Errand] = &[Errand { name: remote::ERRAND, run: remote::ans
 const FORGET: &str = "DELETE FROM tenancy.failed_migrations WHERE tenant_id = $1";
 
 /// Removes what is known of a tenant's failures, whose messages may quote its rows.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    query::run(FORGET, &[tenant.into()]).map(drop)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&[FORGET], tenant, erased)
 }
 
 extension_sql_file!(

@@ -168,6 +168,11 @@ impl Subject {
         Self::of_name(name, STEP_CLASS)
     }
 
+    /// That tenants' external ids stay what they are: shared by who changes one, taken alone by who makes them guard rows.
+    pub fn external_ids() -> Self {
+        Self::step("external ids")
+    }
+
     /// The database of a tenant: who makes it or drops it holds this for as long as that takes.
     pub fn database_of(tenant: Uuid) -> Self {
         Self::of_tenant(tenant, DATABASE_CLASS)

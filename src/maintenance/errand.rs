@@ -4,12 +4,12 @@ use super::visit;
 use crate::error::Error;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
-use crate::{database, fleet, metering};
+use crate::{database, fleet, metering, transfer};
 use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    database::ERRANDS.iter().copied().chain([metering::usage::ERRANDS, fleet::ERRANDS]).flatten()
+    database::ERRANDS.iter().copied().chain([metering::usage::ERRANDS, fleet::ERRANDS, transfer::ERRANDS]).flatten()
 }
 
 /// Where the postmaster starts a worker.

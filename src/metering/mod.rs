@@ -16,6 +16,7 @@ pub mod rate_limit;
 pub mod time;
 pub mod usage;
 
+use crate::erased::Erased;
 use crate::error::Result;
 use pgrx::Uuid;
 
@@ -27,10 +28,10 @@ pub fn init() {
 }
 
 /// Removes what is kept of a tenant that is purged.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    plan::erase(tenant)?;
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    plan::erase(tenant, erased)?;
     limit::erase(tenant)?;
-    usage::erase(tenant)?;
-    rate_limit::erase(tenant)?;
-    billing::erase(tenant)
+    usage::erase(tenant, erased)?;
+    rate_limit::erase(tenant, erased)?;
+    billing::erase(tenant, erased)
 }

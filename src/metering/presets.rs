@@ -80,7 +80,7 @@ const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "hybrid",
-        plans: ROWS,
+        plans: &[("free", "row"), ("starter", "row"), ("pro", "row"), ("enterprise", "database")],
         limits: &[
             total("agents", &[Some(5), Some(50), Some(100), None]),
             monthly("agent_minutes", &[Some(1_000), Some(10_000), Some(100_000), None]),

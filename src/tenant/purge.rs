@@ -4,11 +4,12 @@ use crate::access;
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::database;
+use crate::erased::Erased;
 use crate::error::{Error, Result, SqlResult};
 use crate::fleet;
 use crate::guard::lock;
 use crate::isolation::adopt;
-use crate::isolation::row::erase::{self, Erased, Eraser};
+use crate::isolation::row::erase::{self, Eraser};
 use crate::isolation::schema;
 use crate::json::Object;
 use crate::metering;
@@ -112,18 +113,19 @@ fn finish(tenant: Uuid) -> Result<Option<Erased>> {
     erase::verify(tenant)?;
     erase::check_constraints_now()?;
     role::as_extension_owner(|| {
-        let erased: Erased =
+        let mut erased: Erased =
             query::current_rows(ROWS, &[tenant.into()], |row| Ok((row.must(1)?, row.must::<i64>(2)?.cast_unsigned())))?
                 .into_iter()
                 .collect();
         if query::run(DELETE, &[tenant.into()])? == 0 {
             return Ok(None);
         }
-        access::erase(tenant)?;
-        fleet::erase(tenant)?;
-        adopt::erase(tenant)?;
-        metering::erase(tenant)?;
-        database::erase(tenant)?;
+        access::erase(tenant, &mut erased)?;
+        schema::erase(tenant, &mut erased)?;
+        fleet::erase(tenant, &mut erased)?;
+        adopt::erase(tenant, &mut erased)?;
+        metering::erase(tenant, &mut erased)?;
+        database::erase(tenant, &mut erased)?;
         audit::redact(tenant)?;
         let rows = erased.iter().fold(Object::new(), |object, (table, rows)| object.number(table, *rows));
         audit::record(&Entry {

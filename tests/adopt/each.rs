@@ -59,7 +59,7 @@ fn a_deferred_failure_stays_its_tenants_own() {
 
 #[test]
 fn statements_cannot_leave_their_tenant() {
-    let (database, all) = house("each_escape");
+    let (database, _) = house("each_escape");
     let (mut admin, notices) = database.connect_with_notices("admin");
     for escape in [
         "COMMIT",

@@ -132,13 +132,13 @@ fn a_migration_that_fails_in_a_database_is_recorded_and_others_go_on() {
     second
         .superuser()
         .batch_execute(
-            "SET ROLE owner; SET search_path = acme_second;
-             CREATE FUNCTION acme_second.attack() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            "CREATE FUNCTION acme_second.attack() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                  INSERT INTO acme_second.contacts (name) VALUES (session_user || ' ' || current_user);
                  BEGIN EXECUTE 'DELETE FROM tenancy.plan_limits'; EXCEPTION WHEN OTHERS THEN
                      INSERT INTO acme_second.contacts (name) VALUES (SQLSTATE); END;
                  RETURN NEW; END $$;
-             CREATE TRIGGER attack BEFORE INSERT ON acme_second.log FOR EACH ROW EXECUTE FUNCTION acme_second.attack()",
+             CREATE TRIGGER attack BEFORE INSERT ON acme_second.log FOR EACH ROW EXECUTE FUNCTION acme_second.attack();
+             ALTER FUNCTION acme_second.attack() OWNER TO owner",
         )
         .expect("set a trap");
     add(&control, "002", "INSERT INTO log VALUES ('002')", "");

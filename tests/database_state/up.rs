@@ -173,10 +173,12 @@ fn counts_and_last_uses_are_reported() {
         )
         .expect("limit");
     let own = Own::make(cluster(), &control, "acme");
+    const LIMIT: &str = "SELECT limit_table('crm_template.contacts', 'contacts', 'id > 2'),
+        set_plan_limit('enterprise', 'contacts', 2), set_plan_limit('free', 'contacts', 2)";
+    control.superuser().batch_execute(LIMIT).expect("limit");
     let (user, key) = member(&control, own.tenant, "ada@example.com");
     let (_, foreign) = member(&control, tenant(&mut control.connect("operator")), "bob@example.com");
     sync(&control);
-    authenticates(&own.database, &key).expect("bind");
     {
         let mut client = own.database.connect("client");
         let mut transaction = client.transaction().expect("begin");
@@ -186,12 +188,28 @@ fn counts_and_last_uses_are_reported() {
     as_tenant(&mut own.app(), own.tenant, |tx| tx.execute("SELECT record_login($1)", &[&user]).expect("login"));
     sync(&control);
     let mut operator = control.connect("operator");
-    let used: i64 = one(
-        &mut operator,
-        "SELECT used FROM tenancy.database_limits WHERE resource = 'members' AND tenant_id = $1",
-        &[&own.tenant],
-    );
-    assert_eq!(used, 1);
+    let used = |operator: &mut Client| -> String {
+        const USED: &str = "SELECT string_agg(resource || ' ' || used, ', ' ORDER BY resource) FROM tenancy.database_limits WHERE tenant_id = $1";
+        one(operator, USED, &[&own.tenant])
+    };
+    assert_eq!(used(&mut operator), "contacts 0, members 1");
+    // The template's limit holds in the database, and goes when it goes there.
+    let insert = |name: &str| {
+        let mut app = own.app();
+        let mut transaction = app.transaction().expect("begin");
+        bind(&mut transaction, own.tenant);
+        transaction.execute("INSERT INTO contacts (name) VALUES ($1)", &[&name]).and_then(|_| transaction.commit())
+    };
+    for name in ["a", "x", "b", "x"] {
+        insert(name).expect("within the limit");
+    }
+    fails(insert("c"), "54000");
+    sync(&control);
+    assert_eq!(used(&mut operator), "contacts 2, members 1");
+    control.superuser().batch_execute("SELECT unlimit_table('crm_template.contacts', 'contacts')").expect("unlimit");
+    sync(&control);
+    insert("c").expect("no limit");
+    assert_eq!(used(&mut operator), "members 1");
     let seen = "SELECT last_used_at FROM tenancy.api_keys WHERE tenant_id = $1";
     let theirs: Option<std::time::SystemTime> = one(&mut own.database.connect("operator"), seen, &[&own.tenant]);
     assert!(theirs.is_some());

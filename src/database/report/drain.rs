@@ -2,20 +2,19 @@
 
 use super::send;
 use crate::error::{Error, Result};
-use crate::home;
 use crate::procedure::Procedure;
 use crate::role;
 use crate::worker::errand;
 use crate::worker::process;
-use pgrx::Uuid;
+use pgrx::pg_sys;
 use serde_json::{Value, json};
 
 pub const ERRAND: &str = "database.drain";
 
-/// Has the database of this name, the tenant's own, report all that is committed there, and waits until that is taken over here. Commits: what
-/// is reported changes rows that the caller must not hold.
-pub fn drain(procedure: &Procedure, tenant: Uuid, name: &str) -> Result<()> {
-    errand::send(home::find(tenant, name)?, ERRAND, &json!({}))?.wait_in(procedure).map(drop)
+/// Has this database, a tenant's own, report all that is committed there, and waits until that is taken over here. Commits: what is reported
+/// changes rows that the caller must not hold.
+pub fn drain(procedure: &Procedure, database: pg_sys::Oid) -> Result<()> {
+    errand::send(database, ERRAND, &json!({}))?.wait_in(procedure).map(drop)
 }
 
 /// The errand.

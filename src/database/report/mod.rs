@@ -13,9 +13,9 @@ mod uses;
 pub use drain::drain;
 pub use send::report_all;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
 use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
 use pgrx::Uuid;
@@ -38,8 +38,8 @@ const ERASE: [&str; 2] = [
 ];
 
 /// Forgets what a tenant's own database has reported, beside usage.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    ERASE.into_iter().try_for_each(|statement| query::run(statement, &[tenant.into()]).map(drop))
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&ERASE, tenant, erased)
 }
 
 extension_sql_file!(

@@ -10,12 +10,12 @@ mod receive;
 mod sync;
 mod tell;
 
-pub use note::{note_all, refuse_at_home};
+pub use note::refuse_at_home;
 pub use tell::tell;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
 use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
 use pgrx::Uuid;
@@ -40,8 +40,8 @@ const ERASE: [&str; 2] = [
 ];
 
 /// Forgets what a tenant's own database was told.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    ERASE.into_iter().try_for_each(|statement| query::run(statement, &[tenant.into()]).map(drop))
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&ERASE, tenant, erased)
 }
 
 extension_sql_file!(

@@ -91,7 +91,7 @@ fn sync_all(procedure: &Procedure) -> Result<()> {
 /// Has the tenant's own database report.
 fn ask(procedure: &Procedure, tenant: Uuid) -> Result<()> {
     match role::as_extension_owner(|| contents::database_of(tenant))? {
-        Some(name) => report::drain(procedure, tenant, &name),
+        Some(database) => report::drain(procedure, database),
         None => Ok(()),
     }
 }

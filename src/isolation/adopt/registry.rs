@@ -3,6 +3,7 @@
 use super::request::Request;
 use super::scope::Root;
 use crate::audit::{self, Entry};
+use crate::erased::{self, Erased};
 use crate::error::{Error, Result};
 use crate::json::Object;
 use crate::query::{self, ident};
@@ -110,6 +111,6 @@ pub fn failure(root: pg_sys::Oid) -> Result<Option<String>> {
 }
 
 /// Removes what is known of a tenant's adoptions.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    query::run(FORGET, &[tenant.into()]).map(drop)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&[FORGET], tenant, erased)
 }

@@ -2,6 +2,7 @@
 
 use super::inspect::TenantType;
 use crate::context;
+use crate::erased::Erased;
 use crate::error::{Error, Result};
 use crate::query::{self, ident};
 use crate::role;
@@ -22,9 +23,6 @@ const REFERENCES: &str = "SELECT DISTINCT source.root::oid, target.root::oid FRO
     JOIN tenancy.protected_tables source ON source.table_name = con.conrelid
     JOIN tenancy.protected_tables target ON target.table_name = con.confrelid
     WHERE con.contype = 'f'";
-
-/// Rows removed, by table.
-pub type Erased = BTreeMap<String, u64>;
 
 /// A table that holds rows itself: a plain table, a partition or a child.
 struct Leaf {
@@ -158,7 +156,7 @@ fn groups() -> Result<Vec<Group>> {
 }
 
 /// Sorts tables so that each comes after those that refer to it; tables that refer to each other in a circle stay together.
-fn order<T: Copy + Ord>(tables: &[T], references: &[(T, T)]) -> Vec<Vec<T>> {
+pub fn order<T: Copy + Ord>(tables: &[T], references: &[(T, T)]) -> Vec<Vec<T>> {
     let reachable = |from: T| {
         let mut found = vec![from];
         let mut next = 0;

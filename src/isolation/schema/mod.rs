@@ -20,8 +20,22 @@ pub use template::{Template, unnamed as unnamed_template, unregister as unregist
 pub use tenant::{create, drop_schema};
 pub use version::{applied as applied_versions, record as record_versions};
 
+use crate::erased::{self, Erased};
+use crate::error::Result;
 use crate::level::Level;
+use pgrx::Uuid;
 use pgrx::prelude::*;
+
+/// Where a database of the tenant's own was dropped, or a schema by hand, its records here are left.
+const ERASE: [&str; 2] = [
+    "DELETE FROM tenancy.applied_migrations WHERE tenant_id = $1",
+    "DELETE FROM tenancy.allowed_drift WHERE tenant_id = $1",
+];
+
+/// Removes what is kept of the schema of a purged tenant.
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&ERASE, tenant, erased)
+}
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "register_template"),

@@ -12,9 +12,9 @@ mod subscription;
 
 pub use subscription::months_from;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -40,11 +40,8 @@ const ERASE: [&str; 3] = [
 ];
 
 /// Removes what is kept of a purged tenant.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    for statement in ERASE {
-        query::run(statement, &[tenant.into()])?;
-    }
-    Ok(())
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&ERASE, tenant, erased)
 }
 
 extension_sql_file!(

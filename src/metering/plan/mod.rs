@@ -13,9 +13,9 @@ pub use owner::Owner;
 pub use period::Period;
 pub use registry::{check_isolation, create_plan, isolation_of};
 
+use crate::erased::{self, Erased};
 use crate::error::{Error, Result};
 use crate::level::Level;
-use crate::query;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -58,8 +58,8 @@ pub fn check_name<'a>(what: &'static str, name: &'a str) -> Result<&'a str> {
 }
 
 /// Forgets a purged tenant's own limits.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    query::run(ERASE, &[tenant.into()]).map(drop)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&[ERASE], tenant, erased)
 }
 
 extension_sql_file!(

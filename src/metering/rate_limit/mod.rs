@@ -14,9 +14,9 @@ mod rate;
 
 pub use functions::set_plan_rate_limit;
 
+use crate::erased::{self, Erased};
 use crate::error::Result;
 use crate::level::Level;
-use crate::query;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 
@@ -40,8 +40,8 @@ pub const RELATIONS: &[(Level, &str)] = &[
 const ERASE: &str = "DELETE FROM tenancy.tenant_rate_limits WHERE tenant_id = $1";
 
 /// Forgets a purged tenant's own rate limits; its buckets are idle soon.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    query::run(ERASE, &[tenant.into()]).map(drop)
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    erased::run(&[ERASE], tenant, erased)
 }
 
 extension_sql_file!(

@@ -6,6 +6,7 @@
 
 use super::settings::{self, Retention};
 use crate::audit::{self, Entry};
+use crate::erased::{self, Erased};
 use crate::error::{Error, Result, SqlResult};
 use crate::extension;
 use crate::guard::lock::{Mode, Subject};
@@ -155,12 +156,16 @@ pub fn maintain() -> Result<(u64, bool)> {
     })
 }
 
+/// The archive, and what was detached from it; nothing where there is none.
+pub fn tables() -> Result<Vec<String>> {
+    if exists()? { query::current_rows(TABLES, &[], |row| row.must(1)) } else { Ok(Vec::new()) }
+}
+
 /// Removes a tenant's events, from what was detached too.
-pub fn erase(tenant: Uuid) -> Result<()> {
-    if exists()? {
-        for table in query::current_rows(TABLES, &[], |row| row.must::<String>(1))? {
-            query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
-        }
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
+    for table in tables()? {
+        let rows = query::statement(&format!("DELETE FROM {table} WHERE tenant_id = $1"), &[tenant.into()])?;
+        erased::add(erased, &table, rows);
     }
     Ok(())
 }

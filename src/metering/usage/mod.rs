@@ -23,11 +23,13 @@ mod rollup;
 mod settings;
 mod stamp;
 
+pub use archive::{prepare as prepare_archive, tables as archive_tables};
 pub use fetch::fetch;
 pub use metric::ensure as ensure_metric;
 pub use read::{Figure, figures, total_in_period};
 pub use settings::init;
 
+use crate::erased::{self, Erased};
 use crate::error::{Result, SqlResult};
 use crate::level::Level;
 use crate::query;
@@ -84,12 +86,10 @@ pub fn roll_up() -> Result<()> {
 }
 
 /// Removes what is kept of a purged tenant, whose writers have all ended. No rollup runs meanwhile, which would put back what it has taken.
-pub fn erase(tenant: Uuid) -> Result<()> {
+pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
     rollup::lock();
-    for statement in ERASE {
-        query::run(statement, &[tenant.into()])?;
-    }
-    archive::erase(tenant)
+    erased::run(&ERASE, tenant, erased)?;
+    archive::erase(tenant, erased)
 }
 
 /// Removes the counters of periods that are over.
