@@ -60,11 +60,8 @@ pub const TASKS_AT_HOME: &[Task] = report::TASKS;
 const PROVISION: &[Task] = &[Task { name: "tenant databases", every_s: 5, work: Work::Call("provision_tenants()") }];
 
 /// What other databases, and this one's procedures, have done by a worker.
-pub const ERRANDS: &[&[Errand]] = &[
-    &[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND],
-    state::ERRANDS,
-    report::ERRANDS,
-];
+pub const ERRANDS: &[&[Errand]] =
+    &[&[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND], state::ERRANDS, report::ERRANDS];
 
 /// Forgets what is kept of a purged tenant's database.
 pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
