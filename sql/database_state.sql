@@ -54,6 +54,10 @@ CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.metrics F
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.added_roles FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('*');
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.stored_jwt_keys FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('*');
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.limited_memberships FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('*');
+-- Levels are privileges, and which tables are limited is in their triggers: no row says so but this.
+CREATE TRIGGER note_change AFTER INSERT ON tenancy.audit_log FOR EACH ROW
+    WHEN (NEW.action IN ('access.grant', 'access.revoke', 'table.limit', 'table.unlimit')) EXECUTE FUNCTION tenancy.note_change('*');
+ALTER TABLE tenancy.audit_log ENABLE ALWAYS TRIGGER note_change;
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.stored_invitations FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('-');
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.templates FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('-');
 CREATE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON tenancy.migrations FOR EACH ROW EXECUTE FUNCTION tenancy.note_change('-');

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::label::{self, Home};
 use pgrx::{Uuid, pg_guard, pg_sys};
 use std::cell::RefCell;
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 
 /// What is known: nothing before it was asked, and after every change of a database.
 #[derive(Default)]
@@ -72,14 +72,20 @@ pub fn database(name: &str) -> Result<pg_sys::Oid> {
     if database == pg_sys::InvalidOid { Err(Error::Unknown("database", name.to_owned())) } else { Ok(database) }
 }
 
-/// The database of this name, which must be the tenant's own by its label: no mistake in the registry reaches into another.
+/// The database of this name, which must be the tenant's own by its label, and this one its control database: no mistake in the registry reaches into
+/// another, nor does a copy of a control database reach into what is not its own.
 pub fn find(tenant: Uuid, name: &str) -> Result<pg_sys::Oid> {
     let database = database(name)?;
+    // SAFETY: gives the name of the database that is connected to, null or a C string.
+    let here = unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { "".into() } else { CStr::from_ptr(name).to_string_lossy() }
+    };
     match label::of_database(database) {
-        Some(home) if home.tenant == *tenant.as_bytes() => Ok(database),
+        Some(home) if home.tenant == *tenant.as_bytes() && home.control == here => Ok(database),
         _ => Err(Error::State(
-            format!("database \"{name}\" is not that of tenant \"{tenant}\""),
-            "The label of a database says whose it is.",
+            format!("database \"{name}\" is not that of tenant \"{tenant}\" here"),
+            "The label of a database says whose it is, and of which control database.",
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! Procedures that commit as they go: what a C procedure must do to be one.
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::panic::AssertUnwindSafe;
 
@@ -64,61 +65,10 @@ impl Drop for Procedure {
     }
 }
 
-/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
-pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
-    in_subtransaction(
-        work,
-        |error| pg_sys::panic::ErrorReport::from(error).message().to_owned(),
-        |caught| report(caught).message().to_owned(),
-    )
-}
-
-/// The same with the error whole.
-pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let whole = |caught: &pg_sys::panic::CaughtError| {
-        let report = report(caught);
-        let [message, detail, hint] = [Some(report.message()), report.detail(), report.hint()];
-        Error::Elsewhere {
-            sqlstate: crate::error::sqlstate_of(report.sql_error_code()),
-            message: message.unwrap_or_default().to_owned(),
-            detail: detail.map(str::to_owned),
-            hint: hint.map(str::to_owned),
-        }
-    };
-    in_subtransaction(work, |error| error, whole)
-}
-
-fn in_subtransaction<T, E>(
-    work: impl FnOnce() -> Result<T>,
-    ours: impl Fn(Error) -> E,
-    theirs: impl Fn(&pg_sys::panic::CaughtError) -> E,
-) -> std::result::Result<T, E> {
+/// Runs `work` in a subtransaction, which is undone when it fails.
+fn in_subtransaction<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<Result<T>, CaughtError> {
     // SAFETY: a subtransaction is begun, and ended below on either way out; the memory context and resource owner are put back,
     // as PL/pgSQL does for an exception block.
-    unsafe {
-        let context = pg_sys::CurrentMemoryContext;
-        let owner = pg_sys::CurrentResourceOwner;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(context);
-        let (ours, theirs) = (AssertUnwindSafe(ours), AssertUnwindSafe(theirs));
-        let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(|error| ours(error))))
-            .catch_when(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, |error| error.rethrow())
-            .catch_others(|error| Err(theirs(&error)))
-            .catch_rust_panic(|error| Err(theirs(&error)))
-            .execute();
-        match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
-        }
-        pg_sys::MemoryContextSwitchTo(context);
-        pg_sys::CurrentResourceOwner = owner;
-        result
-    }
-}
-
-/// Runs `work` in a subtransaction; None where it was undone because a lock was not to be had in time, or by a deadlock.
-pub fn unless_locked<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
-    // SAFETY: as in attempt; an error that is not ours to handle is raised again once the subtransaction is undone.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
@@ -132,21 +82,51 @@ pub fn unless_locked<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
-        match result {
-            Ok(result) => result.map(Some),
-            Err(error) if is_for_want_of_a_lock(&error) => Ok(None),
-            Err(error) => error.rethrow(),
+        result
+    }
+}
+
+/// Runs `work` in a subtransaction: on an ERROR it is undone, and the message returned. A cancellation is for the caller's caller.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
+    match in_subtransaction(work) {
+        Ok(result) => result.map_err(|error| pg_sys::panic::ErrorReport::from(error).message().to_owned()),
+        // With the subtransaction ended: nobody else would end it, and the session would be left in it.
+        Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
+        Err(error) => Err(report(&error).message().to_owned()),
+    }
+}
+
+/// The same with the error whole.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match in_subtransaction(work) {
+        Ok(result) => result,
+        Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
+        Err(error) => {
+            let report = report(&error);
+            Err(Error::Elsewhere {
+                sqlstate: error::sqlstate_of(report.sql_error_code()),
+                message: report.message().to_owned(),
+                detail: report.detail().map(str::to_owned),
+                hint: report.hint().map(str::to_owned),
+            })
         }
     }
 }
 
-fn is_for_want_of_a_lock(error: &pg_sys::panic::CaughtError) -> bool {
+/// Runs `work` in a subtransaction; None where it was undone because a lock was not to be had in time, or by a deadlock.
+pub fn unless_locked<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
     use PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
-    matches!(report(error).sql_error_code(), ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED)
+    match in_subtransaction(work) {
+        Ok(result) => result.map(Some),
+        Err(error) => match report(&error).sql_error_code() {
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED => Ok(None),
+            _ => error.rethrow(),
+        },
+    }
 }
 
-fn report(error: &pg_sys::panic::CaughtError) -> &pg_sys::panic::ErrorReportWithLevel {
-    use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
+fn report(error: &CaughtError) -> &ErrorReportWithLevel {
+    use CaughtError::{ErrorReport, PostgresError, RustPanic};
     match error {
         PostgresError(report) | ErrorReport(report) | RustPanic { ereport: report, .. } => report,
     }

@@ -103,15 +103,15 @@ fn assert_unbound(session: &mut Client) {
 
 /// The value of `tenancy.context` by which `set_tenant` binds a tenant.
 fn value_of(tenant: impl std::fmt::Display) -> String {
-    format!("{tenant}||set_tenant||||")
+    format!("{tenant}||set_tenant|||||")
 }
 
 /// Values of `tenancy.context` that would bind `tenant` if they were taken, some of them with all that a principal can have.
 fn forged_values(tenant: Uuid) -> Vec<String> {
     vec![
         value_of(tenant),
-        format!("{tenant}|{}|api_key||owner|{}| *", Uuid::new_v4(), Uuid::new_v4()),
-        format!("{tenant}||maintenance|||"),
+        format!("{tenant}|{}|api_key||owner|{}|| *", Uuid::new_v4(), Uuid::new_v4()),
+        format!("{tenant}||maintenance|||||||"),
         format!("{tenant}||set_tenant"),
         "garbage".to_owned(),
     ]
@@ -702,7 +702,7 @@ fn the_forged_values_are_of_the_true_form() {
     assert_eq!(text(&mut app, "SELECT current_setting('tenancy.context')"), value_of(world.a));
     app.batch_execute("COMMIT; BEGIN").expect("next transaction");
     text(&mut app, &format!("SELECT tenant_id FROM authenticate_api_key('{}')", key.text));
-    let forged = format!("{}|{user}|api_key||owner|{}| *", world.a, key.id);
+    let forged = format!("{}|{user}|api_key||owner|{}|| *", world.a, key.id);
     assert_eq!(text(&mut app, "SELECT current_setting('tenancy.context')"), forged);
 }
 
@@ -751,9 +751,9 @@ fn no_statement_gives_its_session_a_role_or_scope() {
     let lowly = Lowly::new(&world);
     let (a, user, key) = (world.a, lowly.user, lowly.key.id);
     let values = [
-        format!("{a}|{user}|api_key||owner|{key}| *"),
-        format!("{a}|{user}|api_key||viewer|{key}| a:read a:write *"),
-        format!("{a}|{user}|set_tenant||owner||"),
+        format!("{a}|{user}|api_key||owner|{key}|| *"),
+        format!("{a}|{user}|api_key||viewer|{key}|| a:read a:write *"),
+        format!("{a}|{user}|set_tenant||owner|||"),
     ];
     let mut superuser = world.database.superuser();
     let before = fixtures::stored(&mut superuser);

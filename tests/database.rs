@@ -1,4 +1,8 @@
 //! A database per tenant.
 
+mod crash;
+mod failures;
 mod fixtures;
+mod lifecycle;
+mod pgbouncer;
 mod provisioning;

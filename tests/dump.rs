@@ -46,8 +46,9 @@ SELECT allow_definer('public.totals', 'monthly'), allow_definer('public.total(in
 ";
 
 /// Queries whose answers the restored database gives, too.
-const SAME: [&str; 39] = [
+const SAME: [&str; 40] = [
     "SELECT * FROM tenancy.tenants ORDER BY id",
+    "SELECT * FROM tenancy.tenant_databases ORDER BY tenant_id",
     "SELECT * FROM tenancy.plans ORDER BY plan",
     "SELECT * FROM tenancy.plan_rate_limits ORDER BY plan, resource",
     "SELECT * FROM tenancy.tenant_rate_limits ORDER BY tenant_id, resource",

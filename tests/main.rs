@@ -8,6 +8,7 @@ mod backup;
 mod context;
 mod crash;
 mod database;
+mod database_state;
 mod dump;
 mod examples;
 mod fleet;

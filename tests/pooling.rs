@@ -394,7 +394,7 @@ fn settings_left_in_the_server_session_open_nothing() {
 fn the_context_cannot_be_set_for_the_session() {
     let (_database, bouncer, [tenant, _]) = shared_session("pool_set");
     let mut client = bouncer.connect("app");
-    let value = format!("{tenant}||set_tenant||||");
+    let value = format!("{tenant}||set_tenant|||||");
     for attempt in [
         format!("SET tenancy.context = '{value}'"),
         format!("SET SESSION tenancy.context = '{value}'"),
@@ -457,7 +457,7 @@ fn startup_parameters_bind_nothing_through_the_pooler() {
     let ignoring = PoolOptions::new(1).set("ignore_startup_parameters", "options, tenancy.context");
     let (database, lenient, tenants) = pooled("pool_startup", 1, ignoring);
     let strict = PgBouncer::start(&database, PoolOptions::new(1));
-    let value = format!("{}||set_tenant||||", tenants[0]);
+    let value = format!("{}||set_tenant|||||", tenants[0]);
     for parameters in [
         ["options", &format!("-c tenancy.context={value}")],
         ["options", &format!("--tenancy.context={value}")],

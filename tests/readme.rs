@@ -417,6 +417,7 @@ impl Granted {
             .batch_execute(
                 "CREATE ROLE backend;
                 CREATE SCHEMA reports;
+                CREATE SCHEMA shop AUTHORIZATION owner;
                 CREATE SCHEMA crm_template AUTHORIZATION owner;
                 CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
             )
@@ -425,6 +426,12 @@ impl Granted {
             .connect("owner")
             .batch_execute(
                 "CREATE TABLE orders (id bigint PRIMARY KEY);
+                CREATE TABLE shop.customers (id bigint PRIMARY KEY);
+                CREATE TABLE invoices (id bigint PRIMARY KEY);
+                CREATE TABLE notes (body text);
+                GRANT SELECT ON notes TO admin;
+                CREATE TABLE organizations (id bigint PRIMARY KEY, name text);
+                INSERT INTO organizations VALUES (1, 'One'), (2, 'Two');
                 CREATE TABLE crm_template.deal_stages (stage text PRIMARY KEY);
                 CREATE TABLE crm_template.contacts (name text PRIMARY KEY)",
             )
@@ -484,11 +491,6 @@ impl Granted {
             }
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
             "remove_migration" | "migrate_tenants" => migration.to_owned(),
-            "adopt_tenants" => "CREATE TABLE public.organizations (id bigint PRIMARY KEY, name text); \
-                INSERT INTO public.organizations VALUES (1, 'One'), (2, 'Two'); ALTER TABLE public.organizations OWNER TO owner"
-                .to_owned(),
-            "adopt_table" => "CREATE TABLE public.invoices (id bigint PRIMARY KEY); ALTER TABLE public.invoices OWNER TO owner".to_owned(),
-            "for_each_tenant" => "CREATE TABLE public.notes (body text); GRANT SELECT ON public.notes TO admin".to_owned(),
             "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
             "export_billing_period" => "SELECT close_billing_period(find_tenant('acme'), '2025-10')".to_owned(),
             "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),

@@ -473,7 +473,7 @@ fn bad_arguments_are_refused() {
         ("'filled', '💣 ''\\ %s %I'", "55000"),
         ("'filled', 'ctid'", "22023"),
         ("'t', 'xmin'", "22023"),
-        ("'t', 'TENANT_ID', true, 'surplus'", "42883"),
+        ("'t', 'TENANT_ID', true, true, 'surplus'", "42883"),
     ] {
         protect_fails(&database, arguments, sqlstate);
     }

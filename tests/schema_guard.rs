@@ -570,7 +570,7 @@ fn the_extensions_own_schema_is_on_the_path() {
 }
 
 #[test]
-fn a_tenant_without_its_schema_or_in_a_database_of_its_own_is_not_bound() {
+fn a_tenant_without_its_schema_is_not_bound_and_one_in_a_database_of_its_own_has_no_tables() {
     let mut house = House::new("schema_none");
     let mut superuser = house.database.superuser();
     superuser.execute("UPDATE tenancy.tenants SET schema_name = NULL WHERE id = $1", &[&house.a]).expect("update");
@@ -579,7 +579,11 @@ fn a_tenant_without_its_schema_or_in_a_database_of_its_own_is_not_bound() {
         .expect("update");
     let fault = fails(house.app.query("SELECT set_tenant($1)", &[&house.a]), "55000");
     assert!(fault.hint().is_some_and(|hint| hint.contains("create_tenant_schema()")), "{fault:?}");
-    fails(house.app.query("SELECT set_tenant($1)", &[&house.b]), "0A000");
+    let mut transaction = house.app.transaction().expect("begin");
+    text(&mut transaction, &format!("SELECT set_tenant('{}')", house.b));
+    let fault = fails(transaction.query("SELECT * FROM tenant_b.contacts", &[]), "55000");
+    assert!(fault.message().contains("database of its own"), "{fault:?}");
+    drop(transaction);
     assert_eq!(text(&mut house.app, "SELECT current_tenant_or_null() IS NULL"), "t");
 }
 

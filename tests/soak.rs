@@ -1,5 +1,7 @@
 //! The tests that take long: what the sessions prove in moments, under load. Run by `make soak`.
 
+#[path = "soak/adopt.rs"]
+mod adopt;
 #[path = "crash.rs"]
 mod crash;
 #[path = "soak/crm.rs"]

@@ -1,5 +1,6 @@
 //! The figures, in groups that share a server.
 
+pub mod adopt;
 pub mod clone;
 pub mod create;
 pub mod fleet;

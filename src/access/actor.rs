@@ -25,7 +25,7 @@ pub fn tenant() -> Result<Uuid> {
 /// The bound tenant, admitted for writing.
 pub fn tenant_for_writing() -> Result<Uuid> {
     let tenant = tenant()?;
-    lock::admit_writer();
+    lock::admit_change();
     Ok(tenant)
 }
 

@@ -55,7 +55,6 @@ fn grant_access(role: Option<RegRole>, level: Option<&str>) -> SqlResult<bool> {
     state::refuse_at_home()?;
     holder::refuse_unsafe(role, &name, level)?;
     change_grants("GRANT", "TO", &name, |wanted| level.includes(wanted))?;
-    state::note_all()?;
     audit::record(&Entry {
         action: "access.grant",
         target: Some(&name),
@@ -76,7 +75,6 @@ fn revoke_access(role: Option<RegRole>) -> SqlResult<bool> {
     if held.is_empty() {
         return Ok(false);
     }
-    state::note_all()?;
     audit::record(&Entry {
         action: "access.revoke",
         target: Some(&name),

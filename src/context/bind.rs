@@ -22,13 +22,17 @@ pub struct Principal {
 pub fn bind(principal: &Principal) -> Result<Uuid> {
     let Principal { tenant, user, source, grants } = principal;
     let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
-    let schema = admit(tenant, *source).and_then(|()| tenant.schema()).inspect_err(refused)?;
+    // People, keys and plans are kept here even of a tenant whose tables are in a database of its own.
+    let elsewhere = tenant.is_elsewhere();
+    let schema = || if elsewhere { Ok(None) } else { tenant.schema() };
+    let schema = admit(tenant, *source).and_then(|()| schema()).inspect_err(refused)?;
     let was_in_schema = state::bound().is_some_and(|before| before.in_schema);
     let context = Context {
         tenant: *tenant.id.as_bytes(),
         user: user.map(|user| *user.as_bytes()),
         source: *source,
         in_schema: schema.is_some(),
+        elsewhere,
         key: tenant.key,
     };
     warn_outside_transaction_block();
@@ -134,6 +138,7 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
         user: None,
         source: Source::Maintenance,
         in_schema: false,
+        elsewhere: false,
         key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));
@@ -150,6 +155,7 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
         user: None,
         source: Source::Migration,
         in_schema: false,
+        elsewhere: false,
         key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));
@@ -165,6 +171,7 @@ pub fn for_migration(tenant: Uuid) {
         user: None,
         source: Source::Migration,
         in_schema: false,
+        elsewhere: false,
         key: key_of(tenant),
     };
     setting::set(Some((&context, &Grants::default())));

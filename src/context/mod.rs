@@ -19,7 +19,7 @@ mod statement;
 pub use bind::{Principal, bind, for_maintenance, for_migration, set_by_id, while_making_schema};
 pub use cursors::see_statement;
 pub use sequences::forget_unbound as forget_unbound_sequences;
-pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration};
+pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration, refuse_elsewhere};
 
 use crate::level::Level;
 

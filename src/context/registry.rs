@@ -118,11 +118,22 @@ impl Tenant {
             Isolation::Schema(None) => Err(Error::NoSchema(self.id.to_string())),
             Isolation::Schema(schema) => Ok(schema),
             Isolation::Database { schema: Some(schema), .. } if home::is_of(self.id.as_bytes()) => Ok(Some(schema)),
-            Isolation::Database { name, .. } => Err(Error::InOtherDatabase {
-                tenant: self.id.to_string(),
-                database: name.as_ref().map(|name| name.as_str().to_owned()),
-            }),
+            Isolation::Database { .. } => Err(self.elsewhere()),
         }
+    }
+
+    /// Whether its tables are in a database of its own, and this is not that.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self.isolation, Isolation::Database { .. }) && !home::is_of(self.id.as_bytes())
+    }
+
+    /// What is said to whoever looks for its tables here.
+    pub fn elsewhere(&self) -> Error {
+        let database = match &self.isolation {
+            Isolation::Database { name, .. } => name.as_ref().map(|name| name.as_str().to_owned()),
+            _ => None,
+        };
+        Error::InOtherDatabase { tenant: self.id.to_string(), database }
     }
 
     /// The tenant with the state that the label of its own database has for it, where this is that database.

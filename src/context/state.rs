@@ -1,12 +1,13 @@
 //! The bound tenant in the form that queries read: parsed once, when the setting changes.
 
-use super::registry::Identifier;
+use super::registry::{self, Identifier};
 use crate::backend::BackendStatic;
+use crate::error::{Error, Result};
 use crate::monitor;
 use crate::namespace;
 use crate::uuid;
 use crate::version;
-use pgrx::pg_sys;
+use pgrx::{Uuid, pg_sys};
 use std::cell::RefCell;
 
 /// How the tenant came to be bound.
@@ -53,6 +54,8 @@ pub struct Context {
     pub source: Source,
     /// Whether `search_path` was set to the tenant's schema.
     pub in_schema: bool,
+    /// Whether the tenant's tables are in a database of its own, and this is not that.
+    pub elsewhere: bool,
     /// What the application's own tables know the tenant by.
     pub key: Option<Identifier>,
 }
@@ -72,6 +75,8 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Stands in the setting for a tenant whose schema `search_path` was set to.
 const IN_SCHEMA: &[u8] = b"schema";
+/// Stands there for a tenant whose tables are in another database.
+const ELSEWHERE: &[u8] = b"elsewhere";
 
 /// The value of the setting: `tenant|user|source|schema|role|api key|key|scopes`. Role names have no bar, and the key is in hexadecimal digits;
 /// scopes come last, each behind a space.
@@ -87,7 +92,11 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     uuid(&mut value, &context.user);
     value.extend_from_slice(context.source.name().as_bytes());
     value.push(SEPARATOR);
-    value.extend_from_slice(if context.in_schema { IN_SCHEMA } else { b"" });
+    value.extend_from_slice(match (context.in_schema, context.elsewhere) {
+        (true, _) => IN_SCHEMA,
+        (false, true) => ELSEWHERE,
+        (false, false) => b"",
+    });
     value.push(SEPARATOR);
     value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
     value.push(SEPARATOR);
@@ -122,7 +131,8 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
     let tenant = uuid::parse(next()?)?;
     let user = optional(next()?)?;
     let source = Source::from_name(next()?)?;
-    let in_schema = next()? == IN_SCHEMA;
+    let place = next()?;
+    let (in_schema, elsewhere) = (place == IN_SCHEMA, place == ELSEWHERE);
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
     let key = match next()? {
@@ -133,7 +143,7 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
         b"" => None,
         scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
     };
-    Some((Context { tenant, user, source, in_schema, key }, Grants { role, api_key, scopes }))
+    Some((Context { tenant, user, source, in_schema, elsewhere, key }, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -181,7 +191,8 @@ pub struct State {
     pub key_number: Option<i64>,
 }
 
-const NOBODY: Context = Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false, key: None };
+const NOBODY: Context =
+    Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false, elsewhere: false, key: None };
 const EMPTY_KEY: KeyText = KeyText { length_word: 0, bytes: [0; MAX_KEY] };
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
@@ -215,6 +226,13 @@ pub fn bound() -> Option<Context> {
         let state = STATE.as_ptr();
         if (*state).bound { Some((*state).context) } else { None }
     }
+}
+
+/// Fails where the bound tenant's tables are in another database.
+pub fn refuse_elsewhere() -> Result<()> {
+    let Some(bound) = bound().filter(|bound| bound.elsewhere) else { return Ok(()) };
+    let tenant = Uuid::from_bytes(bound.tenant);
+    Err(registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?.elsewhere())
 }
 
 /// Whether the product itself bound the tenant to work on its rows.

@@ -110,11 +110,15 @@ fn statement(intent: &Intent, database: pg_sys::Oid) -> Result<String> {
         Some("b") => ("builtin", option("BUILTIN_LOCALE", &["datlocale"])),
         _ => ("libc", String::new()),
     };
+    // A page of a sequence that is copied through the WAL says that numbers are logged which never were in this database: after a crash it would give
+    // them again (tried, 15.20). Files are copied between two checkpoints, which no template without sequences of users needs.
+    let template = settings::template_database();
+    let strategy = if template == "template0" { "wal_log" } else { "file_copy" };
     Ok(format!(
-        "CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8' LOCALE_PROVIDER {provider}{locale}{}{} TABLESPACE {} ALLOW_CONNECTIONS false OID {}",
+        "CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY {strategy} ENCODING 'UTF8' LOCALE_PROVIDER {provider}{locale}{}{} TABLESPACE {} ALLOW_CONNECTIONS false OID {}",
         ident(&intent.database),
         ident(&owner),
-        ident(&settings::template_database()),
+        ident(&template),
         option("LC_COLLATE", &["datcollate"]),
         option("LC_CTYPE", &["datctype"]),
         ident(&tablespace),

@@ -2,7 +2,7 @@
 
 use super::fill::Contents;
 use super::intent::{self, Intent, Phase};
-use super::{create, fill, found, install, open, remove};
+use super::{create, fill, found, install, open, remove, state};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
@@ -54,11 +54,14 @@ impl Drop for Claim {
     }
 }
 
-/// Makes the tenant's database, whole and closed. Commits.
+/// Makes the tenant's database, whole and closed: it knows the tenant's people, keys, plan and limits before anyone can connect. Commits.
 pub fn build(procedure: &Procedure, tenant: Uuid, contents: Contents) -> Result<()> {
     create::create(procedure, tenant)?;
     install::install(procedure, tenant)?;
-    fill::fill(procedure, tenant, contents)
+    fill::fill(procedure, tenant, contents)?;
+    procedure::caught(|| role::as_extension_owner(|| state::tell(tenant, true).map(drop)))?;
+    procedure.commit();
+    Ok(())
 }
 
 /// Opens the database that is whole, and makes the tenant active that waited for it.

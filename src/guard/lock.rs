@@ -74,6 +74,17 @@ pub fn admit_writer() {
     if context::in_maintenance() || context::in_migration() {
         return;
     }
+    if let Err(error) = context::refuse_elsewhere().and_then(|()| admit_writer_of(Uuid::from_bytes(bound.tenant))) {
+        if matches!(error, Error::Internal(_)) { raise(error) } else { refuse(error) }
+    }
+}
+
+/// Admits a change of the bound tenant's people and keys, which are here wherever its tables are.
+pub fn admit_change() {
+    let Some(bound) = context::bound() else { return };
+    if context::in_maintenance() || context::in_migration() {
+        return;
+    }
     if let Err(error) = admit_writer_of(Uuid::from_bytes(bound.tenant)) {
         if matches!(error, Error::Internal(_)) { raise(error) } else { refuse(error) }
     }
@@ -155,6 +166,11 @@ impl Subject {
     /// A step of the product's own upkeep.
     pub fn step(name: &str) -> Self {
         Self::of_name(name, STEP_CLASS)
+    }
+
+    /// That tenants' external ids stay what they are: shared by who changes one, taken alone by who makes them guard rows.
+    pub fn external_ids() -> Self {
+        Self::step("external ids")
     }
 
     /// The database of a tenant: who makes it or drops it holds this for as long as that takes.

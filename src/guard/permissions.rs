@@ -36,7 +36,7 @@ check_perms_hook!(hook, check);
 /// The lists that the executor handed to the hook.
 unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, report: bool) -> bool {
     let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
-    let bound = context::bound().is_some();
+    let (bound, elsewhere) = context::bound().map_or((false, false), |bound| (true, bound.elsewhere));
     let schemas = namespace::are_used_by_now();
     // SAFETY: the caller's promise.
     let uses = || unsafe { relation_uses(range_table, permissions) };
@@ -63,6 +63,10 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
         if effective != session && is_back_door(uses, usage, effective) {
             let (relation, owner) = (relation::name(usage.relation), relation::role_name(effective));
             return Err(Error::BackDoor { relation, owner });
+        }
+        if elsewhere && (place == Place::Own || relation::is_protected(usage.relation)) {
+            // What is left of it here is not the tenant's any more.
+            context::refuse_elsewhere()?;
         }
         if bound && usage.required & WRITES != 0 && (place == Place::Own || relation::is_protected(usage.relation)) {
             lock::admit_writer();

@@ -153,7 +153,8 @@ impl Launcher {
         for database in listed {
             self.databases.entry(database).or_insert_with(|| {
                 due += SPREAD;
-                Known { due: due - SPREAD, visited: None, announced: false }
+                // What was announced before the server crashed, nobody knows any more.
+                Known { due: due - SPREAD, visited: None, announced: true }
             });
         }
         Ok(())

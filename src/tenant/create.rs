@@ -5,6 +5,7 @@ use crate::access;
 use crate::audit::{self, Entry};
 use crate::database;
 use crate::error::{Error, Result, SqlResult};
+use crate::guard::lock::{Mode, Subject};
 use crate::isolation::schema;
 use crate::json::{Jsonb, Object};
 use crate::metering::plan;
@@ -195,6 +196,7 @@ impl Fields {
 /// Rows are found by their tenant's external id, and transactions that are bound go on with the one that they began with: another tenant
 /// must not get it meanwhile.
 fn refuse_while_guarding() -> Result<()> {
+    Subject::external_ids().lock(Mode::Share);
     match query::current_rows(GUARDED_BY_KEY, &[], |row| row.must::<String>(1))?.into_iter().next() {
         None => Ok(()),
         Some(table) => Err(Error::State(

@@ -1,7 +1,7 @@
 //! A control database with a template, and tenants with databases of their own.
 
+use harness::postgres::{self, NoTls};
 use harness::{Client, Cluster, Database, Options, Uuid, one, optional};
-use postgres::NoTls;
 use std::time::{Duration, Instant};
 
 /// Tables with most of what a copy must bring along.
@@ -114,4 +114,9 @@ pub fn wait_for_state(control: &Database, tenant: Uuid, wanted: &str) {
         assert!(Instant::now() < end, "{found} instead of {wanted}: {}", problem(control, tenant));
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Binds a tenant for one statement.
+pub fn try_bind(client: &mut Client, tenant: Uuid) -> Result<u64, postgres::Error> {
+    client.execute("SELECT set_tenant($1)", &[&tenant])
 }

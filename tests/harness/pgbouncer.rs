@@ -14,17 +14,24 @@ pub struct PoolOptions {
     pool_size: u32,
     settings: Vec<(String, String)>,
     users: Vec<String>,
+    databases: Vec<String>,
 }
 
 impl PoolOptions {
     /// At most this many server sessions for each role.
     pub fn new(pool_size: u32) -> PoolOptions {
-        PoolOptions { pool_size, settings: Vec::new(), users: Vec::new() }
+        PoolOptions { pool_size, settings: Vec::new(), users: Vec::new(), databases: Vec::new() }
     }
 
     /// A setting of the section `[pgbouncer]`.
     pub fn set(mut self, name: &str, value: &str) -> PoolOptions {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A line of the section `[databases]`.
+    pub fn database(mut self, line: &str) -> PoolOptions {
+        self.databases.push(line.to_owned());
         self
     }
 
@@ -172,7 +179,8 @@ fn configuration(database: &Database, port: u16, options: &PoolOptions) -> Strin
     }
     let lines: Vec<String> = settings.into_iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     let server = database.server().port();
-    format!("[databases]\n* = host=127.0.0.1 port={server}\n\n[pgbouncer]\n{}", lines.concat())
+    let databases: String = options.databases.iter().map(|line| format!("{line}\n")).collect();
+    format!("[databases]\n{databases}* = host=127.0.0.1 port={server}\n\n[pgbouncer]\n{}", lines.concat())
 }
 
 /// The roles that PgBouncer lets in; trust asks for no password, but for the name in this list.

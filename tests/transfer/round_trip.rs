@@ -97,7 +97,7 @@ fn an_export_loads_into_another_cluster_and_comes_out_the_same() {
     });
     let known: String = one(
         &mut to.superuser(),
-        "SELECT string_agg(email || ' ' || role || ' ' || (tenant_id IS NOT NULL), ', ' ORDER BY email) FROM tenancy.memberships m
+        "SELECT string_agg(email || ' ' || role || ' ' || (u.tenant_id IS NOT NULL), ', ' ORDER BY email) FROM tenancy.memberships m
          JOIN tenancy.users u ON u.id = m.user_id WHERE m.tenant_id = $1",
         &[&acme],
     );

@@ -5,9 +5,13 @@
 //! reported is kept in the tenant's own database, and each part of it replaces what was reported before: a report that is repeated, or was
 //! lost, does no harm.
 
+mod drain;
 mod receive;
 mod send;
 mod uses;
+
+pub use drain::drain;
+pub use send::report_all;
 
 use crate::erased::{self, Erased};
 use crate::error::Result;
@@ -24,8 +28,9 @@ pub const RELATIONS: &[(Level, &str)] = &[(Level::Operator, "tenancy.database_li
 pub const TASKS: &[Task] =
     &[Task { name: "report to the control database", every_s: 5, work: Work::Batch(send::batch) }];
 
-/// What the control database is asked to do.
-pub const ERRANDS: &[Errand] = &[Errand { name: send::ERRAND, run: receive::run }];
+/// What the control database is asked to do, and a tenant's own.
+pub const ERRANDS: &[Errand] =
+    &[Errand { name: send::ERRAND, run: receive::run }, Errand { name: drain::ERRAND, run: drain::answer }];
 
 const ERASE: [&str; 2] = [
     "DELETE FROM tenancy.database_reports WHERE tenant_id = $1",

@@ -4,6 +4,7 @@ use super::uses;
 use crate::error::{Error, Result};
 use crate::home;
 use crate::metering::usage::days;
+use crate::monitor;
 use crate::query;
 use crate::role;
 use crate::scratch;
@@ -69,7 +70,9 @@ impl Report {
         }
         uses::take(self.tenant, &self.uses)?;
         query::run(REPORTED, &[self.tenant.into()])?;
-        query::run(TELL_AGAIN, &[self.tenant.into(), self.state.as_deref().into()])?;
+        if query::run(TELL_AGAIN, &[self.tenant.into(), self.state.as_deref().into()])? > 0 {
+            pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, monitor::announce);
+        }
         match &self.checksums {
             Some(theirs) => Ok(days::differing(theirs, &days::checksums(self.tenant)?)),
             None => Ok(Vec::new()),

@@ -4,7 +4,10 @@ use super::uses;
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
 use crate::home;
-use crate::metering::usage::days::{self, Files};
+use crate::metering::usage::{
+    self,
+    days::{self, Files},
+};
 use crate::query;
 use crate::worker::errand;
 use pgrx::{Uuid, pg_sys};
@@ -25,12 +28,26 @@ const NOTE_SENT: &str = "WITH before AS (DELETE FROM tenancy.sent_reports RETURN
     INSERT INTO tenancy.sent_reports (digest, sent_at, verified_at)
     SELECT $1, pg_catalog.clock_timestamp(), CASE WHEN $2 THEN pg_catalog.clock_timestamp() ELSE (SELECT verified_at FROM before) END";
 
-/// Reports what is new, as the extension's owner: whether it was anything, and whether there may be more.
+/// The workers' step: where others report, there is nothing to do.
 pub fn batch() -> Result<(u64, bool)> {
+    if home::here().is_some() && step().try_lock(Mode::Exclusive) { report() } else { Ok((0, false)) }
+}
+
+/// Reports all that is committed now.
+pub fn report_all() -> Result<()> {
+    usage::roll_up()?;
+    step().lock(Mode::Exclusive);
+    while report()?.1 {}
+    Ok(())
+}
+
+fn step() -> Subject {
+    Subject::step("report")
+}
+
+/// Reports what is new, as the extension's owner: whether it was anything, and whether there may be more.
+fn report() -> Result<(u64, bool)> {
     let Some(home) = home::here() else { return Ok((0, false)) };
-    if !Subject::step("report").try_lock(Mode::Exclusive) {
-        return Ok((0, false));
-    }
     let tenant = Uuid::from_bytes(home.tenant);
     let days = days::unreported(DAYS)?;
     let uses = uses::read(tenant)?;

@@ -1,10 +1,12 @@
 //! Which rows a tenant's own database has a copy of.
 
+use crate::database::found;
 use crate::error::{Error, Result};
+use crate::home;
 use crate::json::Jsonb;
 use crate::query;
 use crate::sqltype::Name;
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 
 /// A table, the columns that tell its rows apart, and which of its rows concern tenant `$1`. Each refers to nothing but those before it.
 pub struct Copied {
@@ -23,6 +25,8 @@ const fn of_tenant(table: &'static str, key: &'static [&'static str]) -> Copied 
     Copied { table, key, rows: "x.tenant_id = $1", own: &[] }
 }
 
+const TENANTS: &str = "tenants";
+
 /// Everything that is copied. A key that signs tokens stays where they are issued; one that also verifies them has to be there.
 pub const COPIED: &[Copied] = &[
     all("plans", &["plan"]),
@@ -32,7 +36,7 @@ pub const COPIED: &[Copied] = &[
     all("added_roles", &["role"]),
     Copied { table: "stored_jwt_keys", key: &["kid"], rows: "true", own: &["signing_key"] },
     all("limited_memberships", &["resource"]),
-    Copied { table: "tenants", key: &["id"], rows: "x.id = $1", own: &[] },
+    Copied { table: TENANTS, key: &["id"], rows: "x.id = $1", own: &[] },
     of_tenant("subscriptions", &["tenant_id"]),
     of_tenant("tenant_limits", &["tenant_id", "resource", "period"]),
     of_tenant("tenant_rate_limits", &["tenant_id", "resource"]),
@@ -46,11 +50,22 @@ pub const COPIED: &[Copied] = &[
     of_tenant("stored_api_keys", &["id"]),
 ];
 
-const TENANT: &str = "SELECT database_name, isolation = 'database' FROM tenancy.tenants WHERE id = $1";
+const DATABASE: &str = "SELECT database_name FROM tenancy.tenants WHERE id = $1 AND isolation = 'database'";
+/// What the registry will say of a tenant that is being moved to a database: that is made before.
+const AS_MOVED: &str = " || CASE WHEN x.isolation <> 'database' THEN coalesce((SELECT pg_catalog.jsonb_build_object('isolation', 'database',
+        'database_name', d.database_name, 'schema_name', d.schema_name, 'template', d.template)
+    FROM tenancy.tenant_databases d WHERE d.tenant_id = x.id), '{}') ELSE '{}' END";
 const DIGEST: &str = "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1, 'UTF8')), 'hex')";
 const LEVELS: &str =
-    "SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.role, a.level) ORDER BY a.role, a.level)
+    "SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.role, a.level) ORDER BY a.role, a.level), '[]')
     FROM tenancy.access a WHERE a.role_oid <> 0";
+
+const LIMITS: &str =
+    "SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(c.relname, l.resource, l.condition)
+        ORDER BY c.relname, l.resource), '[]')
+    FROM tenancy.limited_tables l JOIN pg_catalog.pg_class c ON c.oid = l.table_name AND NOT c.relispartition
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN tenancy.templates p ON p.schema_name = n.nspname
+    JOIN tenancy.tenants t ON t.template = p.template WHERE t.id = $1";
 
 /// What a tenant's own database is told.
 pub struct Contents {
@@ -58,19 +73,25 @@ pub struct Contents {
     pub rows: String,
     /// Roles with their levels, as an array of pairs.
     pub levels: String,
+    /// By what the tenant's tables are limited: the name of the table, the resource, and which rows count.
+    pub limits: String,
     pub digest: String,
 }
 
-/// The name of the database of a tenant that has one of its own; None for another tenant, or none.
-pub fn database_of(tenant: Uuid) -> Result<Option<String>> {
-    let found = query::current_rows(TENANT, &[tenant.into()], |row| Ok((row.get::<Name>(1)?, row.must::<bool>(2)?)))?;
-    Ok(found.into_iter().next().and_then(|(name, is_database)| name.filter(|_| is_database)).map(|Name(name)| name))
+/// The database of a tenant that has one of its own, or that is being made for it; None for another tenant, or none.
+pub fn database_of(tenant: Uuid) -> Result<Option<pg_sys::Oid>> {
+    if let Some(database) = found::of(tenant)? {
+        return Ok(Some(database));
+    }
+    let name = query::current_rows(DATABASE, &[tenant.into()], |row| row.get::<Name>(1))?.pop().flatten();
+    name.map(|Name(name)| home::find(tenant, &name)).transpose()
 }
 
 fn text(sql: &str, tenant: Option<Uuid>) -> Result<String> {
     let args = tenant.map(|tenant| [tenant.into()]);
     let found = query::current_column::<Jsonb>(sql, args.as_ref().map_or(&[], |args| args.as_slice()))?;
-    Ok(found.into_iter().next().flatten().map_or_else(|| "[]".to_owned(), |rows| rows.as_str().to_owned()))
+    let text = found.into_iter().next().flatten().map(|rows| rows.as_str().to_owned());
+    text.ok_or_else(|| Error::Internal("a state is null".to_owned()))
 }
 
 impl Contents {
@@ -78,8 +99,9 @@ impl Contents {
     pub fn read(tenant: Uuid) -> Result<Self> {
         let rows = text(&rows_of_all_tables(), Some(tenant))?;
         let levels = text(LEVELS, None)?;
-        let digest = query::value(DIGEST, &[format!("{rows}{levels}").into()])?;
-        Ok(Self { rows, levels, digest: digest.ok_or_else(|| Error::Internal("a digest is null".to_owned()))? })
+        let limits = text(LIMITS, Some(tenant))?;
+        let digest = query::value(DIGEST, &[format!("{rows}{levels}{limits}").into()])?;
+        Ok(Self { rows, levels, limits, digest: digest.ok_or_else(|| Error::Internal("a digest is null".to_owned()))? })
     }
 }
 
@@ -89,9 +111,12 @@ fn rows_of_all_tables() -> String {
         .iter()
         .map(|Copied { table, key, rows, own }| {
             let key: Vec<String> = key.iter().map(|column| format!("x.{column}")).collect();
-            let own: String = own.iter().map(|column| format!(" - '{column}'")).collect();
+            let mut change: String = own.iter().map(|column| format!(" - '{column}'")).collect();
+            if *table == TENANTS {
+                change.push_str(AS_MOVED);
+            }
             format!(
-                "'{table}', (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x){own} ORDER BY {}) FROM tenancy.{table} x WHERE {rows})",
+                "'{table}', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x){change} ORDER BY {}), '[]') FROM tenancy.{table} x WHERE {rows})",
                 key.join(", ")
             )
         })

@@ -10,7 +10,8 @@ mod receive;
 mod sync;
 mod tell;
 
-pub use note::{note_all, refuse_at_home};
+pub use note::refuse_at_home;
+pub use tell::tell;
 
 use crate::erased::{self, Erased};
 use crate::error::Result;

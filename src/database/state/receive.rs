@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::extension;
 use crate::guard::lock::{Mode, Subject};
 use crate::home;
+use crate::metering::limit;
 use crate::query::{self, literal};
 use crate::role;
 use crate::uuid;
 use crate::worker::process;
-use pgrx::Uuid;
+use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
 const RECEIVED: &str = "SELECT version FROM tenancy.received_state";
@@ -19,6 +20,13 @@ const COLUMNS: &str = "SELECT a.attname::text FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = ('tenancy.' || $1)::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 const LEVELS: &str = "SELECT a.role::text, a.level FROM tenancy.access a WHERE a.role_oid <> 0 ORDER BY 1, 2";
 
+const TABLES: &str = "SELECT c.relname::text, c.oid FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN tenancy.tenants t ON t.schema_name = n.nspname
+    WHERE t.id = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.oid";
+const LIMITS: &str = "SELECT c.relname::text, l.resource, l.condition
+    FROM tenancy.limited_tables l JOIN pg_catalog.pg_class c ON c.oid = l.table_name
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN tenancy.tenants t ON t.schema_name = n.nspname WHERE t.id = $1";
+
 /// One request, of [`super::tell`].
 struct Told {
     tenant: [u8; 16],
@@ -26,13 +34,19 @@ struct Told {
     digest: String,
     rows: String,
     levels: Vec<(String, String)>,
+    limits: Vec<Limited>,
 }
+
+/// A table, a resource and a condition.
+type Limited = (String, String, Option<String>);
 
 impl Told {
     fn read(request: &Value) -> Option<Self> {
         let text = |field: &str| request.get(field).and_then(Value::as_str).map(str::to_owned);
         let levels: Vec<(String, String)> = serde_json::from_str(&text("levels")?).ok()?;
+        let limits: Vec<Limited> = serde_json::from_str(&text("limits")?).ok()?;
         Some(Self {
+            limits,
             tenant: uuid::parse(text("tenant")?.as_bytes())?,
             version: request.get("version")?.as_i64()?,
             digest: text("digest")?,
@@ -112,6 +126,31 @@ impl Told {
         }))
     }
 
+    /// Limits the tenant's tables as its template's are.
+    fn take_limits(&self) -> Result<()> {
+        limit::follow_memberships()?;
+        let tenant = Uuid::from_bytes(self.tenant);
+        let tables = query::current_rows(TABLES, &[tenant.into()], |row| {
+            Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?))
+        })?;
+        let has: Vec<Limited> =
+            query::current_rows(LIMITS, &[tenant.into()], |row| Ok((row.must(1)?, row.must(2)?, row.get(3)?)))?;
+        let schema = extension::schema()?;
+        for (table, oid) in tables {
+            for (_, resource, _) in has.iter().filter(|limited| limited.0 == table) {
+                if !self.limits.iter().any(|wanted| wanted.0 == table && wanted.1 == *resource) {
+                    let call = format!("SELECT {schema}.unlimit_table($1::pg_catalog.regclass, $2)");
+                    query::statement(&call, &[oid.into(), resource.as_str().into()])?;
+                }
+            }
+            for wanted in self.limits.iter().filter(|wanted| wanted.0 == table && !has.contains(wanted)) {
+                let call = format!("SELECT {schema}.limit_table($1::pg_catalog.regclass, $2, $3)");
+                query::statement(&call, &[oid.into(), wanted.1.as_str().into(), wanted.2.as_deref().into()])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives roles the levels that they have in the control database, and no other.
     fn take_levels(&self) -> Result<()> {
         let held: Vec<(String, String)> = query::current_rows(LEVELS, &[], |row| Ok((row.must(1)?, row.must(2)?)))?;
@@ -148,6 +187,7 @@ fn call(sql: &str, args: &[String]) -> Result<()> {
 pub fn run(request: &Value) -> Result<Value> {
     let told = Told::read(request).ok_or_else(|| Error::Internal("a state cannot be read".to_owned()))?;
     process::transaction(|| true, || role::as_extension_owner(|| told.take_rows()))?;
+    process::transaction(|| true, || role::as_extension_owner(|| told.take_limits()))?;
     // A level that a role cannot have here leaves what went before as it is.
     process::transaction(|| true, || role::as_extension_owner(|| told.take_levels()))?;
     Ok(json!({}))

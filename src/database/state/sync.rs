@@ -1,10 +1,14 @@
 //! When tenants' own databases are told what has changed.
 
+use super::contents;
 use super::tell::{self, Outcome};
+use crate::database::report;
 use crate::error::{Result, SqlResult};
+use crate::home;
 use crate::procedure::Procedure;
 use crate::query;
 use crate::role;
+use crate::worker::process::Failure;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
@@ -48,7 +52,7 @@ pub fn sweep() -> Result<(u64, bool)> {
     Ok((0, false))
 }
 
-/// Tells each database everything now.
+/// Tells each database everything now, and has it report; in a tenant's own, reports.
 #[pg_extern(sql = "CREATE PROCEDURE sync_tenant_databases() LANGUAGE c AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn sync_tenant_databases(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
     // SAFETY: PostgreSQL is calling this procedure with this record.
@@ -57,21 +61,37 @@ fn sync_tenant_databases(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 }
 
 fn sync_all(procedure: &Procedure) -> Result<()> {
-    super::refuse_at_home()?;
+    if home::here().is_some() {
+        return role::as_extension_owner(report::report_all);
+    }
     role::as_extension_owner(|| query::run(SPREAD, &[]))?;
     procedure.commit();
-    let (mut last, mut told, mut failed) = (None, 0_u64, 0_u64);
+    let (mut last, mut synced, mut failed) = (None, 0_u64, 0_u64);
     while let Some(tenant) = role::as_extension_owner(|| one(DATABASES, &[last.into()]))? {
-        match role::as_extension_owner(|| tell::try_to_tell(tenant, true))? {
-            Ok(_) => told += 1,
+        let done = role::as_extension_owner(|| tell::try_to_tell(tenant, true))?;
+        procedure.commit();
+        let done = match done {
+            Ok(_) => ask(procedure, tenant).map_err(|error| Failure::from(error).message),
+            Err(message) => Err(message),
+        };
+        procedure.commit();
+        match done {
+            Ok(()) => synced += 1,
             Err(message) => {
                 failed += 1;
-                warning!("the database of tenant \"{tenant}\" was not told: {message}");
+                warning!("the database of tenant \"{tenant}\" was not synchronised: {message}");
             }
         }
-        procedure.commit();
         last = Some(tenant);
     }
-    notice!("{told} databases know what this one knows, {failed} failed");
+    notice!("{synced} databases of tenants are synchronised, {failed} failed");
     Ok(())
+}
+
+/// Has the tenant's own database report.
+fn ask(procedure: &Procedure, tenant: Uuid) -> Result<()> {
+    match role::as_extension_owner(|| contents::database_of(tenant))? {
+        Some(database) => report::drain(procedure, database),
+        None => Ok(()),
+    }
 }

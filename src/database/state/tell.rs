@@ -3,7 +3,6 @@
 use super::contents::{self, Contents};
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
-use crate::home;
 use crate::query;
 use crate::worker::errand;
 use crate::worker::process::Failure;
@@ -47,7 +46,7 @@ pub fn tell(tenant: Uuid, anyway: bool) -> Result<Outcome> {
     Subject::step(&format!("state of {tenant}")).lock(Mode::Exclusive);
     // What is queued from here on is told again.
     let waiting: Vec<i64> = query::current_rows(WAITING, &[tenant.into()], |row| row.must(1))?;
-    let Some(name) = contents::database_of(tenant)? else {
+    let Some(database) = contents::database_of(tenant)? else {
         query::run(FORGET, &[tenant.into()])?;
         return Ok(Outcome::Nothing);
     };
@@ -57,8 +56,8 @@ pub fn tell(tenant: Uuid, anyway: bool) -> Result<Outcome> {
     if anyway || !is_known {
         let version: i64 = query::current_rows(VERSION, &[], |row| row.must(1))?.pop().unwrap_or_default();
         let request = json!({
-            "tenant": tenant.to_string(), "version": version, "digest": contents.digest, "rows": contents.rows, "levels": contents.levels });
-        errand::send(home::find(tenant, &name)?, ERRAND, &request)?.wait()?;
+            "tenant": tenant.to_string(), "version": version, "digest": contents.digest, "rows": contents.rows, "levels": contents.levels, "limits": contents.limits });
+        errand::send(database, ERRAND, &request)?.wait()?;
         query::run(NOTE_TOLD, &[tenant.into(), contents.digest.as_str().into()])?;
     }
     query::run(HEARD, &[waiting.into()])?;

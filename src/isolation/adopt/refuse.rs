@@ -6,7 +6,7 @@ use super::index::Index;
 use super::request::{Keys, Request};
 use super::scope::{Root, Scope};
 use crate::error::{Error, Result};
-use crate::isolation::row::{inspect, matview, protect};
+use crate::isolation::row::{inspect, matview, validate};
 use crate::query::{self, ident};
 use pgrx::pg_sys;
 
@@ -116,7 +116,7 @@ fn check_column(root: &Root) -> Result<()> {
         return Ok(());
     }
     for table in root.members.iter().filter(|table| !table.partitioned) {
-        protect::validate_rows(table, &root.column_name, false, true)?;
+        validate::rows(table, &root.column_name, false, true)?;
         if fill::has_rows_to_fill(table, &root.column_name)? {
             fill::refuse_interference(table, &root.column_name)?;
         }

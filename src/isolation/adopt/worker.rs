@@ -52,8 +52,19 @@ fn on_own_tables<T>(work: impl Fn() -> Result<T>) -> Result<T> {
         .ok_or_else(|| Error::Internal("a transaction without locks was not begun".to_owned()))
 }
 
+/// For the life of the worker.
+fn pin_search_path() -> Result<()> {
+    let (context, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
+    let (name, value, action) = (c"search_path", c"pg_catalog, pg_temp", pg_sys::GucAction::GUC_ACTION_SET);
+    // SAFETY: C strings, which are copied.
+    unsafe { pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), context, source, action, true, 0, false) };
+    Ok(())
+}
+
 fn build(root: pg_sys::Oid, table: pg_sys::Oid) -> Result<()> {
     let Some((statement, owner)) = on_own_tables(|| registry::order(root, table))? else { return Ok(()) };
+    // What the statement leaves unqualified is PostgreSQL's.
+    on_own_tables(pin_search_path)?;
     process::say(&format!("pg_tenancy: {statement}"));
     let text = CString::new(statement).map_err(|_| Error::Internal("a statement has a zero byte".to_owned()))?;
     // SAFETY: the worker is between transactions.

@@ -12,6 +12,7 @@ pub mod matview;
 mod policy;
 pub mod protect;
 mod status;
+pub mod validate;
 
 pub use events::{command_tag, verify_protection};
 pub use inspect::TenantType;

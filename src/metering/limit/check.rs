@@ -71,6 +71,7 @@ unsafe fn ask(fcinfo: pg_sys::FunctionCallInfo) -> Result<(String, Answer)> {
         return Err(Error::invalid("amount must be a number that is not negative", ""));
     }
     let bound = context::bound().ok_or(Error::Unbound)?;
+    context::refuse_elsewhere()?;
     let answer = check(Uuid::from_bytes(bound.tenant), &resource, &amount)?;
     Ok((resource, answer))
 }

@@ -56,6 +56,16 @@ pub fn live_rows(tenant: Uuid, resource: &str) -> Result<Option<i64>> {
     }
 }
 
+/// Has members counted as what they are said to be limited by, where that was not said by limit_table().
+pub fn follow_memberships() -> Result<()> {
+    for resource in memberships::resources()? {
+        if !resources::counted()?.contains(&resource) {
+            resources::renew_as(&resource, true)?;
+        }
+    }
+    Ok(())
+}
+
 /// How many live rows a tenant has of each resource that it is limited in.
 pub fn counted(tenant: Uuid) -> Result<Vec<(String, i64)>> {
     let mut counted = Vec::new();

@@ -80,6 +80,11 @@ const ERASE: [&str; 5] = [
 const TRIM_COUNTERS: &str = "DELETE FROM tenancy.quota_counters
     WHERE period <> 'total' AND period_start < pg_catalog.now() - '70 days'::pg_catalog.interval";
 
+/// Rolls up what is committed now.
+pub fn roll_up() -> Result<()> {
+    rollup::take_what_is_there(false).map(drop)
+}
+
 /// Removes what is kept of a purged tenant, whose writers have all ended. No rollup runs meanwhile, which would put back what it has taken.
 pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
     rollup::lock();
