@@ -157,8 +157,7 @@ impl Match<'_> {
         if self.table.tenant.is_none() {
             return Ok(());
         }
-        let sql =
-            format!("SELECT pg_catalog.count(*) FROM {}{}", self.table.rows(), self.table.where_clause());
+        let sql = format!("SELECT pg_catalog.count(*) FROM {}{}", self.table.rows(), self.table.where_clause());
         let found = place.with(self.table, || query::current_column::<i64>(&sql, &[]))?;
         match found.as_slice() {
             [Some(found)] if found.cast_unsigned() == rows => Ok(()),
@@ -196,12 +195,8 @@ fn move_sequences(place: &Place, package: &Package) -> Result<()> {
     })?;
     for (table, column, sequence, owner, ascends) in numbered {
         let Some(table) = place.tables.iter().find(|known| known.oid == table && ascends) else { continue };
-        let highest = format!(
-            "SELECT pg_catalog.max({}::bigint) FROM {}{}",
-            ident(&column),
-            table.rows(),
-            table.where_clause()
-        );
+        let highest =
+            format!("SELECT pg_catalog.max({}::bigint) FROM {}{}", ident(&column), table.rows(), table.where_clause());
         let highest = place.with(table, || query::current_column::<i64>(&highest, &[]))?;
         if let Some(highest) = highest.into_iter().flatten().next() {
             place.as_owner(owner, || move_beyond(sequence, highest))?;
