@@ -66,7 +66,10 @@ fn what_the_control_database_keeps_cannot_be_changed_in_a_tenants_own() {
     };
     let before = everything();
     for (role, call) in CALLS {
-        let call = call.replace("TENANT", &own.tenant.to_string()).replace("USER", &user.to_string()).replace("HOME", &home.to_string());
+        let call = call
+            .replace("TENANT", &own.tenant.to_string())
+            .replace("USER", &user.to_string())
+            .replace("HOME", &home.to_string());
         let mut session = own.database.connect(role);
         let result = if call.starts_with("CALL") {
             session.batch_execute(&call)
