@@ -2,11 +2,12 @@
 
 use super::fill::Contents;
 use super::intent::{self, Intent, Phase};
-use super::{create, fill, found, install, open, remove, state};
+use super::{create, fill, install, open, remove, state};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{self, Mode, Subject};
+use crate::home;
 use crate::json::Object;
 use crate::label::{self, Home};
 use crate::procedure::{self, Procedure};
@@ -123,7 +124,7 @@ fn follow() -> Result<()> {
         let Some(home) = label::of_database(database).filter(|home| home.tenant == *tenant.as_bytes()) else {
             continue;
         };
-        label::set_of_database(database, &Home { control: found::control(), ..home })?;
+        label::set_of_database(database, &Home { control: home::this(), ..home })?;
     }
     Ok(())
 }

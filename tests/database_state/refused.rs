@@ -31,13 +31,13 @@ const CALLS: [(&str, &str); 36] = [
     ("operator", "SELECT set_plan_rate_limit('enterprise', 'api', 1000000)"),
     ("operator", "SELECT set_tenant_limit('TENANT', 'calls', NULL, 'month')"),
     ("operator", "SELECT set_tenant_rate_limit('TENANT', 'api', 1000000)"),
-    ("operator", "SELECT load_plans('agents')"),
+    ("operator", "SELECT load_plans('hybrid')"),
     ("operator", "SELECT create_metric('mine', 'sum')"),
     ("operator", "SELECT set_subscription('TENANT', 'active')"),
     ("operator", "SELECT * FROM close_billing_period('TENANT', '2020-01')"),
     ("admin", "SELECT grant_access('app', 'admin')"),
     ("admin", "SELECT revoke_access('client')"),
-    ("admin", "SELECT register_template('mine', 'acme_acme')"),
+    ("admin", "SELECT register_template('mine', 'crm_own')"),
     ("admin", "SELECT limit_table('tenancy.memberships', 'people')"),
     ("admin", "SELECT limit_table('acme_acme.contacts', 'contacts')"),
     ("operator", "SELECT delete_tenant('TENANT')"),
@@ -52,6 +52,7 @@ fn what_the_control_database_keeps_cannot_be_changed_in_a_tenants_own() {
         one(&mut control.connect("app"), "SELECT create_user('home@example.com', tenant => $1)", &[&own.tenant]);
     control.connect("admin").batch_execute("SELECT add_jwt_key('one', 'HS256')").expect("key");
     sync(&control);
+    own.superuser().batch_execute("CREATE SCHEMA crm_own AUTHORIZATION owner").expect("a schema");
     let everything = || {
         let tables = rows(
             &mut own.superuser(),

@@ -14,6 +14,12 @@ use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
 const RECEIVED: &str = "SELECT version FROM tenancy.received_state";
+/// Each key has a place where its last use is marked.
+const USES: [&str; 2] = [
+    "DELETE FROM tenancy.api_key_usage u WHERE NOT EXISTS (SELECT FROM tenancy.stored_api_keys k WHERE k.id = u.key_id)",
+    "INSERT INTO tenancy.api_key_usage (key_id) SELECT k.id FROM tenancy.stored_api_keys k
+        WHERE NOT EXISTS (SELECT FROM tenancy.api_key_usage u WHERE u.key_id = k.id)",
+];
 const FORGET: &str = "DELETE FROM tenancy.received_state";
 const NOTE: &str = "INSERT INTO tenancy.received_state (version, digest) VALUES ($1, $2)";
 const COLUMNS: &str = "SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -70,6 +76,9 @@ impl Told {
         }
         for copied in COPIED {
             self.take_table(copied)?;
+        }
+        for keep_uses in USES {
+            query::run(keep_uses, &[])?;
         }
         query::run(FORGET, &[])?;
         query::run(NOTE, &[self.version.into(), self.digest.as_str().into()]).map(drop)
