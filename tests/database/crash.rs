@@ -1,4 +1,5 @@
-//! `kill -9` of the server while databases are made and dropped.
+//! `kill -9` of the server while databases are made and dropped. What a process has written the system keeps when that is killed, so that the
+//! servers need no fsync, which would make most of the time that they take to recover.
 
 use super::fixtures::*;
 use harness::{Client, Cluster, Database, Options, Random, Uuid, as_tenant, count, one, optional, wait_until};
@@ -38,7 +39,7 @@ fn wait_for_phase(observer: &mut Client, tenant: Uuid, phase: &str) {
 
 #[test]
 fn after_a_crash_in_any_phase_a_database_is_made_once_and_nothing_is_left_behind() {
-    let mut cluster = Cluster::start(eager().durable());
+    let mut cluster = Cluster::start(eager());
     let control = shop_on_disk(&cluster, "phases");
     let mut tenants = Vec::new();
     for (phase, delay_ms) in
@@ -77,7 +78,7 @@ fn whole(control: &Database, tenants: &[Uuid]) {
 
 #[test]
 fn after_a_crash_a_purge_goes_on_and_leaves_no_database() {
-    let mut cluster = Cluster::start(Options::new().durable());
+    let mut cluster = Cluster::start(Options::new());
     let control = shop_on_disk(&cluster, "purges");
     let kept = provisioned(&control, "Kept");
     for (phase, delay_ms) in [("dropping", 0), ("dropping", 30)] {
@@ -103,7 +104,7 @@ fn after_a_crash_a_purge_goes_on_and_leaves_no_database() {
 /// One that was registered and purged in between, with the crash while its database was made, leaves no files.
 #[test]
 fn what_a_crash_leaves_of_a_database_that_never_was_goes_with_its_tenant() {
-    let mut cluster = Cluster::start(eager().durable());
+    let mut cluster = Cluster::start(eager());
     let control = shop_on_disk(&cluster, "stray");
     let tenant = register(&mut control.connect("operator"), "Acme");
     wait_for_phase(&mut control.superuser(), tenant, "creating");
@@ -121,7 +122,7 @@ fn what_a_crash_leaves_of_a_database_that_never_was_goes_with_its_tenant() {
 #[allow(dead_code, reason = "the soak test's")]
 pub fn survive(crashes: usize) {
     let mut random = Random::new(crashes as u64);
-    let mut cluster = Cluster::start(eager().durable());
+    let mut cluster = Cluster::start(eager());
     let control = shop_on_disk(&cluster, "survive");
     let (mut tenants, mut leaving) = (Vec::new(), Vec::new());
     for crash in 0..crashes {
