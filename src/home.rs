@@ -72,18 +72,33 @@ pub fn database(name: &str) -> Result<pg_sys::Oid> {
     if database == pg_sys::InvalidOid { Err(Error::Unknown("database", name.to_owned())) } else { Ok(database) }
 }
 
-/// The database of this name, which must be the tenant's own by its label, and this one its control database: no mistake in the registry reaches into
-/// another, nor does a copy of a control database reach into what is not its own.
+/// The name of a database, as it is now; None where there is none.
+pub fn name_of(database: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a look-up by oid that gives null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::get_database_name(database);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    }
+}
+
+/// The name of this database.
+pub fn this() -> String {
+    // SAFETY: a plain read.
+    name_of(unsafe { pg_sys::MyDatabaseId }).unwrap_or_default()
+}
+
+/// What the label of a database says, if it is this tenant's, and this database the one that keeps its registry: a copy of a control database knows the
+/// same tenants, and must not touch their databases.
+pub fn of(tenant: Uuid, database: pg_sys::Oid) -> Option<Home> {
+    label::of_database(database).filter(|home| home.tenant == *tenant.as_bytes() && home.control == this())
+}
+
+/// The database of this name, which must be the tenant's own by its label: no mistake in the registry reaches into another.
 pub fn find(tenant: Uuid, name: &str) -> Result<pg_sys::Oid> {
     let database = database(name)?;
-    // SAFETY: gives the name of the database that is connected to, null or a C string.
-    let here = unsafe {
-        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-        if name.is_null() { "".into() } else { CStr::from_ptr(name).to_string_lossy() }
-    };
-    match label::of_database(database) {
-        Some(home) if home.tenant == *tenant.as_bytes() && home.control == here => Ok(database),
-        _ => Err(Error::State(
+    match of(tenant, database) {
+        Some(_) => Ok(database),
+        None => Err(Error::State(
             format!("database \"{name}\" is not that of tenant \"{tenant}\" here"),
             "The label of a database says whose it is, and of which control database.",
         )),

@@ -1,11 +1,11 @@
 //! An empty database, labelled as its tenant's and closed.
 
-use super::found;
 use super::intent::{Intent, Phase};
 use super::{dress, remove, settings};
 use crate::error::{Error, Result};
 use crate::fields;
 use crate::guard::lock::{Mode, Subject};
+use crate::home;
 use crate::json::Jsonb;
 use crate::label::{self, Home};
 use crate::procedure::{self, Procedure};
@@ -74,7 +74,7 @@ fn run(request: &Value) -> Result<Value> {
         // With the database, or it is not seen to be ours. Nothing else that could fail: the files would stay.
         label::set_of_database(
             database,
-            &Home { tenant: *tenant.as_bytes(), state: "provisioning".to_owned(), control: found::control() },
+            &Home { tenant: *tenant.as_bytes(), state: "provisioning".to_owned(), control: home::this() },
         )?;
         Ok(database)
     })?;

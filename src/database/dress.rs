@@ -1,7 +1,7 @@
 //! What a database is given of the control database's: privileges, and settings of it and of roles in it.
 
-use super::found;
 use crate::error::Result;
+use crate::home;
 use crate::query::{self, ident, literal};
 use pgrx::pg_sys;
 
@@ -29,7 +29,7 @@ const LISTS: [&str; 6] = [
 
 /// Gives a database what this one has.
 pub fn as_control(database: pg_sys::Oid) -> Result<()> {
-    let Some(name) = found::name_of(database).map(|name| ident(&name)) else { return Ok(()) };
+    let Some(name) = home::name_of(database).map(|name| ident(&name)) else { return Ok(()) };
     // SAFETY: a plain read.
     let control = unsafe { pg_sys::MyDatabaseId };
     if let Some(owner) = query::current_rows(HAS_PRIVILEGES, &[control.into()], |row| row.must::<String>(1))?.pop() {

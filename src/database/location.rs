@@ -1,8 +1,8 @@
 //! Where a tenant is.
 
-use super::found;
 use crate::context::registry;
 use crate::error::Error;
+use crate::home;
 use crate::query;
 use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -36,6 +36,6 @@ fn tenant_location(
         Ok((row.must::<String>(1)?, row.get::<String>(2)?, row.get::<String>(3)?))
     })?;
     let (isolation, database, schema) = found.ok_or_else(|| Error::unknown_tenant(tenant))?;
-    let database = if isolation == "database" { database } else { Some(found::control()) };
+    let database = if isolation == "database" { database } else { Some(home::this()) };
     Ok(TableIterator::once((tenant, isolation, database, schema, None, None)))
 }

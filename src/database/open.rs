@@ -4,6 +4,7 @@ use super::found;
 use super::intent::{Intent, Phase, announce};
 use crate::error::{Error, Result};
 use crate::guard::lock;
+use crate::home;
 use crate::label::{self, Home};
 use crate::query::{self, ident};
 use pgrx::Uuid;
@@ -21,7 +22,7 @@ pub fn wait_for_writers(tenant: Uuid) -> Result<()> {
 /// Puts a state on the label of the tenant's database, if there is one.
 pub fn set_state(tenant: Uuid, state: &str) -> Result<()> {
     let Some(database) = found::of(tenant)? else { return Ok(()) };
-    let home = Home { tenant: *tenant.as_bytes(), state: state.to_owned(), control: found::control() };
+    let home = Home { tenant: *tenant.as_bytes(), state: state.to_owned(), control: home::this() };
     label::set_of_database(database, &home)
 }
 
@@ -29,7 +30,7 @@ pub fn set_state(tenant: Uuid, state: &str) -> Result<()> {
 pub fn open(tenant: Uuid, state: &str) -> Result<()> {
     let intent = Intent::get_in(tenant, &[Phase::Filled, Phase::Ready])?;
     let missing = || Error::Unknown("database", intent.database.clone());
-    let name = found::of(tenant)?.and_then(found::name_of).ok_or_else(missing)?;
+    let name = found::of(tenant)?.and_then(home::name_of).ok_or_else(missing)?;
     query::statement(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", ident(&name)), &[])?;
     set_state(tenant, state)?;
     intent.advance(Phase::Ready)

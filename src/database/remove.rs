@@ -1,10 +1,10 @@
 //! Taking a tenant's database away: whole, half made, or what a crash has left of one that never was.
 
-use super::found;
 use super::intent::{Intent, Phase};
 use crate::error::{Error, Result};
 use crate::fields;
 use crate::guard::lock::{Mode, Subject};
+use crate::home;
 use crate::procedure::{self, Procedure};
 use crate::query;
 use crate::role;
@@ -72,9 +72,9 @@ fn run(request: &Value) -> Result<Value> {
         Subject::database_step_of(tenant).lock(Mode::Exclusive);
         true
     };
-    process::transaction(step, || match found::name_of(database) {
+    process::transaction(step, || match home::name_of(database) {
         // Another's: a copy of the control database knows the same tenants, and an oid may be used again.
-        Some(_) if found::home_of(tenant, database).is_none() => Ok(()),
+        Some(_) if home::of(tenant, database).is_none() => Ok(()),
         Some(name) => drop_database(&name),
         None => remove_stray(database),
     })?;
@@ -109,7 +109,7 @@ fn remove_stray(database: pg_sys::Oid) -> Result<()> {
     // Whoever makes a database has this lock until they commit: what has files and no row after it has them from nobody who is there.
     // SAFETY: a lock that the transaction's end releases.
     unsafe { pg_sys::LockRelationOid(pg_sys::DatabaseRelationId, pg_sys::ShareLock as _) };
-    if found::name_of(database).is_some() {
+    if home::name_of(database).is_some() {
         return Ok(());
     }
     let directories = directories(database)?;

@@ -34,3 +34,19 @@ fn a_worker_makes_the_database_as_soon_as_the_tenant_is_committed() {
     assert_eq!(state, "active", "{}", problem(&control, tenant));
     as_tenant(&mut connect(&control, tenant, "app"), tenant, |app| assert_eq!(count(app, "stages"), 2));
 }
+
+/// Who is a member, and has a key, when the tenant is registered, is one as soon as the database is there.
+#[test]
+fn members_and_keys_are_good_in_a_database_from_its_first_moment() {
+    let control = shop(cluster(), "first");
+    let mut operator = control.connect("operator");
+    let owner: Uuid = one(&mut control.connect("app"), "SELECT create_user('ada@example.com')", &[]);
+    let tenant: Uuid =
+        one(&mut operator, "SELECT create_tenant('Acme', isolation => 'database', owner => $1)", &[&owner]);
+    provision(&control);
+    let mut app = connect(&control, tenant, "app");
+    let mut transaction = app.transaction().expect("begin");
+    let bound: Uuid = one(&mut transaction, "SELECT set_tenant($1, $2)", &[&tenant, &owner]);
+    assert_eq!(bound, tenant);
+    assert_eq!(one::<String>(&mut transaction, "SELECT current_member_role()", &[]), "owner");
+}

@@ -50,6 +50,9 @@ pub const COPIED: &[Copied] = &[
     of_tenant("stored_api_keys", &["id"]),
 ];
 
+/// One that is being made is told everything at the end of that.
+const UNFINISHED: &str =
+    "SELECT true FROM tenancy.tenant_databases WHERE tenant_id = $1 AND phase NOT IN ('filled', 'ready')";
 const DATABASE: &str = "SELECT database_name FROM tenancy.tenants WHERE id = $1 AND isolation = 'database'";
 /// What the registry will say of a tenant that is being moved to a database: that is made before.
 const AS_MOVED: &str = " || CASE WHEN x.isolation <> 'database' THEN coalesce((SELECT pg_catalog.jsonb_build_object('isolation', 'database',
@@ -80,6 +83,9 @@ pub struct Contents {
 
 /// The database of a tenant that has one of its own, or that is being made for it; None for another tenant, or none.
 pub fn database_of(tenant: Uuid) -> Result<Option<pg_sys::Oid>> {
+    if !query::current_rows(UNFINISHED, &[tenant.into()], |_| Ok(()))?.is_empty() {
+        return Ok(None);
+    }
     if let Some(database) = found::of(tenant)? {
         return Ok(Some(database));
     }

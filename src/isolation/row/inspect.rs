@@ -69,6 +69,20 @@ impl TenantType {
     }
 }
 
+impl TenantType {
+    /// The same as a literal.
+    pub fn literal(self, tenant: Uuid) -> Result<Option<String>> {
+        Ok(match self {
+            Self::Uuid | Self::Text => Some(query::literal(&tenant.to_string())),
+            Self::KeyText => registry::key_of(tenant)?.map(|key| query::literal(key.as_str())),
+            Self::KeyBigint => {
+                let number = registry::key_of(tenant)?.and_then(|key| number(key.as_str()));
+                number.map(|number| format!("({number})::pg_catalog.int8"))
+            }
+        })
+    }
+}
+
 /// The number that a key spells, where it spells it as PostgreSQL would.
 fn number(key: &str) -> Option<i64> {
     key.parse().ok().filter(|number: &i64| number.to_string() == key)
