@@ -2,6 +2,7 @@
 
 use super::tables::{Column, Digest, Table};
 use crate::error::{Error, Result};
+use crate::isolation::row::inspect::TenantType;
 use crate::query::ident;
 use crate::scratch::Scratch;
 use pgrx::Uuid;
@@ -191,8 +192,10 @@ impl Pair {
 
     /// Fails where a row of the tenant's own table says that it is another tenant's.
     fn check_tenant(&self, tenant: Uuid) -> Result<()> {
-        let Some(((column, _), source)) = self.target.tenant.as_ref().zip(self.source.table()) else { return Ok(()) };
-        if source.column(column).is_none() || !source.has_strangers(tenant, column)? {
+        let Some(((column, kind), source)) = self.target.tenant.as_ref().zip(self.source.table()) else {
+            return Ok(());
+        };
+        if source.column(column).is_none() || !source.has_strangers(tenant, column, *kind)? {
             return Ok(());
         }
         Err(Error::Unprotectable(
@@ -202,8 +205,8 @@ impl Pair {
     }
 
     /// The column of the target that the source has not got, and every row gets the tenant in.
-    pub fn missing_tenant(&self) -> Option<&str> {
-        let (column, _) = self.target.tenant.as_ref()?;
-        (!self.columns.contains(column)).then_some(column)
+    pub fn missing_tenant(&self) -> Option<(&str, TenantType)> {
+        let (column, kind) = self.target.tenant.as_ref()?;
+        (!self.columns.contains(column)).then_some((column, *kind))
     }
 }

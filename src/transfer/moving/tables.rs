@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::isolation::row::inspect::TenantType;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::{fields, role, row_file};
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
@@ -161,9 +161,17 @@ impl Table {
     }
 
     /// The condition that finds the tenant's rows; none where all are its.
-    pub fn condition(&self, tenant: Uuid) -> Option<String> {
-        let (column, _) = self.tenant.as_ref()?;
-        Some(format!("{} OPERATOR(pg_catalog.=) {}", ident(column), literal(&tenant.to_string())))
+    pub fn condition(&self, tenant: Uuid) -> Result<Option<String>> {
+        let Some((column, kind)) = &self.tenant else { return Ok(None) };
+        let own = kind.literal(tenant)?;
+        // Without a key the tenant has no rows here.
+        let own = own.map(|own| format!("{} OPERATOR(pg_catalog.=) {own}", ident(column)));
+        Ok(Some(own.unwrap_or_else(|| "false".to_owned())))
+    }
+
+    /// The same as a clause.
+    pub fn wanted(&self, tenant: Uuid) -> Result<String> {
+        Ok(self.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
     }
 
     fn holds(&self, conditions: &[String]) -> Result<bool> {
@@ -174,13 +182,13 @@ impl Table {
 
     /// Whether the tenant has rows here.
     pub fn has_rows(&self, tenant: Uuid) -> Result<bool> {
-        self.holds(&self.condition(tenant).into_iter().collect::<Vec<_>>())
+        self.holds(&self.condition(tenant)?.into_iter().collect::<Vec<_>>())
     }
 
     /// Whether a row of the tenant has something in the column that its default does not give anyway.
     pub fn has_values(&self, tenant: Uuid, column: &Column) -> Result<bool> {
         let name = ident(&column.name);
-        let mut conditions: Vec<String> = self.condition(tenant).into_iter().collect();
+        let mut conditions: Vec<String> = self.condition(tenant)?.into_iter().collect();
         conditions.push(format!("{name} IS NOT NULL"));
         conditions.extend(
             column
@@ -191,15 +199,18 @@ impl Table {
         self.holds(&conditions)
     }
 
-    /// Whether a row has another tenant in the column than this one.
-    pub fn has_strangers(&self, tenant: Uuid, column: &str) -> Result<bool> {
-        let (column, tenant) = (ident(column), literal(&tenant.to_string()));
-        self.holds(&[format!("{column}::pg_catalog.text IS DISTINCT FROM {tenant}")])
+    /// Whether a row has something else in the column than what such a column has of the tenant.
+    pub fn has_strangers(&self, tenant: Uuid, column: &str, kind: TenantType) -> Result<bool> {
+        let column = ident(column);
+        let stranger = kind
+            .literal(tenant)?
+            .map(|own| format!("{column}::pg_catalog.text IS DISTINCT FROM ({own})::pg_catalog.text"));
+        self.holds(&[stranger.unwrap_or_else(|| "true".to_owned())])
     }
 
     /// Counts and sums up the tenant's rows by what the columns look like.
     pub fn digest(&self, tenant: Uuid, columns: &[String]) -> Result<Digest> {
-        let wanted = self.condition(tenant).map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        let wanted = self.wanted(tenant)?;
         let sql = format!(
             "SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)) FROM {}{wanted}",
             hash(columns),
