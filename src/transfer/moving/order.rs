@@ -34,6 +34,24 @@ pub struct Order {
     pub former: Status,
     /// The table that is being copied, for an error to name.
     at: RefCell<String>,
+    _template: Kept,
+}
+
+/// A template that nobody changes or migrates as long as this lives, whatever is committed meanwhile.
+struct Kept(Subject);
+
+impl Kept {
+    fn share(template: &str) -> Self {
+        let lock = Subject::template(template);
+        lock.lock_session(Mode::Share);
+        Self(lock)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.unlock_session(Mode::Share);
+    }
 }
 
 impl Order {
@@ -129,6 +147,7 @@ pub fn start(tenant: Uuid, to: Isolation, template: Option<String>, clean: bool)
         },
         Isolation::Schema | Isolation::Database => template.map_or_else(unnamed_template, Ok)?,
     };
+    let kept = Kept::share(&name);
     let found = Template::find(&name)?.ok_or_else(|| Error::Unknown("template", name.clone()))?;
     let shared = found.shared_schema.ok_or_else(|| {
         Error::Unprotectable(
@@ -150,6 +169,7 @@ pub fn start(tenant: Uuid, to: Isolation, template: Option<String>, clean: bool)
         shared,
         former: registry.status,
         at: RefCell::default(),
+        _template: kept,
     };
     check(&order)?;
     order.id = record::insert(&New {

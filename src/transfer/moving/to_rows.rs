@@ -49,16 +49,16 @@ pub fn perform(order: &Order) -> Result<Moved> {
         let places = sequences::places(&own.name, &sequences::of_schema(own.oid)?)?;
         arrive(order, &pairs, &places)
     })?;
-    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
+    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     Ok(moved)
 }
 
 /// The same with rows that come from the tenant's own database.
 pub fn receive(order: &Order, pairs: &Pairs, places: &[schema::Place]) -> Result<Moved> {
     let moved = context::while_making_schema(order.tenant, || arrive(order, pairs, places))?;
-    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
+    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     Ok(moved)
 }
 

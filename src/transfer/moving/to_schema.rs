@@ -109,9 +109,9 @@ fn arrive(order: &Order, place: Place, places: Option<&[schema::Place]>) -> Resu
         }
         filled.verify(order)
     })?;
+    schema::version::copy_of_template(&template.name, tenant)?;
     Switch { to: Isolation::Schema, schema: Some(&name), template: Some(&template.name), moved: &moved }
         .perform(order)?;
-    schema::version::copy_of_template(&template.name, tenant)?;
     Ok(moved)
 }
 
