@@ -49,6 +49,8 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("public.change_plan", "operator admin"),
     ("public.purge_tenant", "admin"),
     ("public.purge_expired_tenants", "admin"),
+    ("public.export_tenant", "admin"),
+    ("public.import_tenant", "admin"),
     ("public.provision_tenants", "admin"),
     ("public.sync_tenant_databases", "admin"),
     ("tenancy.note_change", ""),

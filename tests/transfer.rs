@@ -6,6 +6,7 @@ mod hostile;
 mod import;
 mod purged;
 mod round_trip;
+mod tools;
 
 use harness::*;
 
