@@ -6,6 +6,8 @@ mod adopt;
 mod crash;
 #[path = "soak/crm.rs"]
 mod crm;
+#[path = "soak/databases.rs"]
+mod databases;
 #[path = "soak/figures.rs"]
 mod figures;
 #[path = "fleet/fixtures.rs"]

@@ -20,23 +20,40 @@ use pgrx::{Uuid, pg_sys};
 
 const LOCK_ROW: &str = "SELECT status, slug FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
 const ACTIVATE: &str = "UPDATE tenancy.tenants SET status = 'active', status_since = pg_catalog.now(), updated_at = pg_catalog.now() WHERE id = $1";
-/// Databases that someone has renamed.
-const RENAMED: &str = "WITH renamed AS (
-        SELECT d.tenant_id, b.datname FROM tenancy.tenant_databases d
-        JOIN pg_catalog.pg_database b ON b.oid = d.database_oid AND b.datname <> d.database_name
-        JOIN pg_catalog.pg_shseclabel l ON l.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.objoid = b.oid AND l.provider = 'pg_tenancy'
-        WHERE d.phase = 'ready' AND pg_catalog.starts_with(l.label, 'tenant: ' || d.tenant_id::pg_catalog.text || ' ')
-          AND l.label LIKE '% of ' || pg_catalog.current_database()
+/// The databases that are labelled as those of tenants: whose, and of which control database.
+macro_rules! labelled {
+    ($rest:literal) => {
+        concat!("WITH labelled AS (
+        SELECT l.objoid AS oid, b.datname, pg_catalog.substr(l.label, 9, 36) AS tenant,
+               pg_catalog.substr(l.label, pg_catalog.strpos(l.label, ' of ') + 4) AS control
+        FROM pg_catalog.pg_shseclabel l JOIN pg_catalog.pg_database b ON b.oid = l.objoid
+        WHERE l.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.provider = 'pg_tenancy'
+          AND pg_catalog.starts_with(l.label, 'tenant: ')
+    ), known AS (
+        SELECT d.tenant_id, d.database_oid, d.database_name, l.oid, l.datname, l.control, l.oid = d.database_oid AS is_same
+        FROM tenancy.tenant_databases d JOIN labelled l ON l.tenant = d.tenant_id::pg_catalog.text WHERE d.phase = 'ready'
+    )", $rest)
+    };
+}
+/// Those that someone has renamed, or restored with this database under other oids. One that is where it was stays it.
+const MOVED: &str = labelled!(
+    ", changed AS (
+        SELECT DISTINCT ON (k.tenant_id) k.tenant_id, k.oid, k.datname FROM known k
+        WHERE k.control = pg_catalog.current_database() AND (k.is_same OR NOT EXISTS (
+            SELECT FROM known o WHERE o.tenant_id = k.tenant_id AND o.is_same))
+        ORDER BY k.tenant_id, k.oid
     ), followed AS (
-        UPDATE tenancy.tenant_databases d SET database_name = r.datname FROM renamed r WHERE d.tenant_id = r.tenant_id
+        UPDATE tenancy.tenant_databases d SET database_name = c.datname, database_oid = c.oid FROM changed c
+        WHERE d.tenant_id = c.tenant_id AND (d.database_name, d.database_oid) IS DISTINCT FROM (c.datname, c.oid)
     )
-    UPDATE tenancy.tenants t SET database_name = r.datname, updated_at = pg_catalog.now() FROM renamed r
-    WHERE t.id = r.tenant_id AND t.isolation = 'database'";
-/// Databases whose label names a control database that is not there any more: this one has been renamed.
-const ORPHANED: &str = "SELECT d.tenant_id, d.database_oid FROM tenancy.tenant_databases d
-    JOIN pg_catalog.pg_shseclabel l ON l.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.objoid = d.database_oid AND l.provider = 'pg_tenancy'
-    WHERE pg_catalog.starts_with(l.label, 'tenant: ' || d.tenant_id::pg_catalog.text || ' ')
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_database b WHERE l.label LIKE '% of ' || b.datname)";
+    UPDATE tenancy.tenants t SET database_name = c.datname, updated_at = pg_catalog.now() FROM changed c
+    WHERE t.id = c.tenant_id AND t.isolation = 'database' AND t.database_name IS DISTINCT FROM c.datname"
+);
+/// Those whose label names a control database that is not there any more: this one has been renamed.
+const ORPHANED: &str = labelled!(
+    " SELECT k.tenant_id, k.oid FROM known k
+    WHERE k.is_same AND NOT EXISTS (SELECT FROM pg_catalog.pg_database b WHERE b.datname = k.control)"
+);
 
 /// Who makes the database of a tenant, as long as this lives.
 struct Claim(Subject);
@@ -100,9 +117,10 @@ fn provision(procedure: &Procedure, tenant: Uuid) -> Result<()> {
             intent::note_failure(tenant, &failure)?;
             let Some(intent) = Intent::find(tenant)? else { return Ok(None) };
             // Another session may have begun to drop it.
-            if !matches!(intent.phase, Phase::Ready | Phase::Dropping) {
-                intent.advance(Phase::Requested)?;
+            if matches!(intent.phase, Phase::Ready | Phase::Dropping) {
+                return Ok(None);
             }
+            intent.advance(Phase::Requested)?;
             Ok(intent.oid)
         })
     })?;
@@ -118,7 +136,6 @@ fn provision(procedure: &Procedure, tenant: Uuid) -> Result<()> {
 
 /// Follows what was renamed by hand: databases of tenants, and this one.
 fn follow() -> Result<()> {
-    query::run(RENAMED, &[])?;
     let orphaned = query::current_rows(ORPHANED, &[], |row| Ok((row.must::<Uuid>(1)?, row.must::<pg_sys::Oid>(2)?)))?;
     for (tenant, database) in orphaned {
         let Some(home) = label::of_database(database).filter(|home| home.tenant == *tenant.as_bytes()) else {
@@ -126,7 +143,7 @@ fn follow() -> Result<()> {
         };
         label::set_of_database(database, &Home { control: home::this(), ..home })?;
     }
-    Ok(())
+    query::run(MOVED, &[]).map(drop)
 }
 
 /// Makes every database that is due.

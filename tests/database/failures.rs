@@ -297,6 +297,22 @@ fn databases_that_were_renamed_or_dropped_by_hand_are_told_of() {
     assert_eq!(count(&mut superuser, &format!("pg_database WHERE datname LIKE '%{acme}'")), 0);
 }
 
+/// A restore gives databases other oids: the label says whose each is.
+#[test]
+fn databases_that_have_other_oids_are_found_by_their_labels() {
+    let control = shop(cluster(), "oids");
+    let (acme, other) = (provisioned(&control, "Acme"), provisioned(&control, "Other"));
+    let mut superuser = control.superuser();
+    let oids = "SELECT string_agg(database_oid::text, ' ' ORDER BY tenant_id) FROM tenancy.tenant_databases";
+    let before: String = one(&mut superuser, oids, &[]);
+    superuser.batch_execute("UPDATE tenancy.tenant_databases SET database_oid = 1").expect("forget where they are");
+    provision(&control);
+    assert_eq!(one::<String>(&mut superuser, oids, &[]), before);
+    control.connect("operator").execute("SELECT suspend_tenant($1)", &[&acme]).expect("suspend");
+    fails(try_bind(&mut connect(&control, acme, "app"), acme), "42501");
+    as_tenant(&mut connect(&control, other, "app"), other, |app| assert_eq!(count(app, "stages"), 2));
+}
+
 /// The control database may be renamed, too: its tenants stay its own.
 #[test]
 fn a_control_database_that_is_renamed_keeps_its_tenants() {

@@ -117,6 +117,7 @@ pub fn wait_for_state(control: &Database, tenant: Uuid, wanted: &str) {
 }
 
 /// Binds a tenant for one statement.
+#[allow(dead_code, reason = "the soak test binds as applications do")]
 pub fn try_bind(client: &mut Client, tenant: Uuid) -> Result<u64, postgres::Error> {
     client.execute("SELECT set_tenant($1)", &[&tenant])
 }

@@ -7,9 +7,8 @@ use crate::guard::lock::{Mode, Subject};
 use crate::home;
 use crate::metering::limit;
 use crate::query::{self, literal};
-use crate::role;
 use crate::uuid;
-use crate::worker::process;
+use crate::worker::errand;
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
@@ -195,9 +194,9 @@ fn call(sql: &str, args: &[String]) -> Result<()> {
 /// The errand.
 pub fn run(request: &Value) -> Result<Value> {
     let told = Told::read(request).ok_or_else(|| Error::Internal("a state cannot be read".to_owned()))?;
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_rows()))?;
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_limits()))?;
+    errand::transaction(|| told.take_rows())?;
+    errand::transaction(|| told.take_limits())?;
     // A level that a role cannot have here leaves what went before as it is.
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_levels()))?;
+    errand::transaction(|| told.take_levels())?;
     Ok(json!({}))
 }

@@ -5,6 +5,7 @@ use super::tell::{self, Outcome};
 use crate::database::report;
 use crate::error::{Result, SqlResult};
 use crate::home;
+use crate::metering::usage;
 use crate::procedure::Procedure;
 use crate::query;
 use crate::role;
@@ -62,6 +63,8 @@ fn sync_tenant_databases(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 
 fn sync_all(procedure: &Procedure) -> Result<()> {
     if home::here().is_some() {
+        role::as_extension_owner(usage::roll_up)?;
+        procedure.commit();
         return role::as_extension_owner(report::report_all);
     }
     role::as_extension_owner(|| query::run(SPREAD, &[]))?;
