@@ -133,3 +133,6 @@ CREATE VIEW tenancy.database_state AS
     WHERE t.isolation = 'database';
 COMMENT ON VIEW tenancy.database_state IS
     'Each tenant with a database of its own: how many changes of its people, keys and plans that database has not heard of yet, and since when (NULL for none); when it was told last (told_at), what failed since, and when it has reported its usage last (reported_at). Level operator.';
+
+COMMENT ON PROCEDURE sync_tenant_databases() IS
+    'Tells the own database of each tenant all that concerns it (people, keys, plans, limits, levels), and has it report its usage; in a tenant''s own database, reports. Background workers do both by themselves, within seconds and a minute. One that fails is a WARNING, is shown in tenancy.database_state and tried again; the others go on. Errors: 25001 inside a transaction block. Level admin. Example: CALL sync_tenant_databases();';

@@ -3,11 +3,12 @@ CREATE TABLE tenancy.templates (
     schema_name name NOT NULL CONSTRAINT templates_schema_name_key UNIQUE,
     data_tables text[] NOT NULL DEFAULT '{}',
     tenant_schema text NOT NULL,
+    shared_schema name,
     registered_at timestamptz NOT NULL DEFAULT now()
 );
 SELECT pg_catalog.pg_extension_config_dump('tenancy.templates', '');
 COMMENT ON TABLE tenancy.templates IS
-    'Templates that tenants'' schemas are made from: the schema, the tables whose rows every clone receives, and how tenants'' schemas are named ({id} and {slug} stand for the tenant''s). Kept by register_template(). Level operator.';
+    'Templates that tenants'' schemas are made from: the schema, the tables whose rows every clone receives, and how tenants'' schemas are named ({id} and {slug} stand for the tenant''s); shared_schema is where the shared tables are that the template''s correspond to by name, for move_tenant(). Kept by register_template() and derive_template(). Level operator.';
 
 -- tenant_id is NULL for the template itself.
 CREATE TABLE tenancy.applied_migrations (
@@ -44,8 +45,10 @@ COMMENT ON EVENT TRIGGER tenancy_schema_change IS 'pg_tenancy: the registry foll
 CREATE EVENT TRIGGER tenancy_schema_drop ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED') EXECUTE FUNCTION tenancy.on_schema_drop();
 COMMENT ON EVENT TRIGGER tenancy_schema_drop IS 'pg_tenancy: the registry forgets schemas of tenants that are dropped by hand';
 
-COMMENT ON FUNCTION register_template(name, name, text[], text) IS
-    'Registers a schema as the template that tenants'' schemas are exact copies of, and closes it to all but its owner''s roles. data_tables are tables whose rows every copy receives; tenant_schema is how copies are named, with {id} and {slug} for the tenant''s. Call it again to change these. Errors: P0002 unknown schema or table; 0A000 something in it cannot be copied, by name; 22023 reserved schema or malformed pattern; 55000 another schema while tenants use the template. Level admin. Example: SELECT register_template(''crm'', ''crm_template'', ''{deal_stages}'', ''tenant_{slug}'');';
+COMMENT ON FUNCTION register_template(name, name, text[], text, name) IS
+    'Registers a schema as the template that tenants'' schemas are exact copies of, and closes it to all but its owner''s roles. data_tables are tables whose rows every copy receives; tenant_schema is how copies are named, with {id} and {slug} for the tenant''s; shared_schema is the schema of the shared tables that the template''s correspond to by name, so that tenants can be moved between them. Call it again to change these. Errors: P0002 unknown schema or table; 0A000 something in it cannot be copied, by name; 22023 reserved schema or malformed pattern; 55000 another schema while tenants use the template. Level admin. Example: SELECT register_template(''crm'', ''crm_template'', ''{deal_stages}'', ''tenant_{slug}'');';
+COMMENT ON FUNCTION derive_template(name, name, name) IS
+    'Makes a template of the tables that tenants share in a schema and registers it, as register_template() does with that as its shared_schema: an exact copy in a new schema (called as the template, with _template behind it, unless it is named) less policies and row security of pg_tenancy and foreign keys to tenancy.tenants. The tenant column stays with its default, so that statements are the same everywhere. Tables of the schema that are not protected are no tenant''s: their rows come along, a notice names them. Returns the new schema''s name. Errors: P0002 unknown schema; 23505 the template or the schema exists; 0A000 something cannot be copied, by name; 22023 a schema that is a tenant''s, a template''s or reserved; 55000 no protected table. Level admin. Example: SELECT derive_template(''grown'', ''public'');';
 COMMENT ON FUNCTION create_tenant_schema(uuid, name, name) IS
     'Makes a schema for a tenant that has none, as an exact copy of a template, and returns its name. schema_name overrides the template''s way of naming. Errors: P0002 unknown tenant or template; 23505 the tenant has a schema, or the name is taken; 55000 the tenant is deleted or has rows in protected tables; 0A000 something in the template cannot be copied; 53200 more locks than the server has (max_locks_per_transaction). Level operator. Example: SELECT create_tenant_schema(find_tenant(''acme''), ''crm'');';
 COMMENT ON FUNCTION clone_tenant_schema(uuid, uuid, boolean) IS

@@ -1,4 +1,4 @@
--- id, slug, status, plan, isolation, external_id, schema_name and database_name are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
+-- id, slug, status, plan, isolation, external_id, schema_name, database_name and moved_from are read by position (src/context/registry.rs), and texts compare bytewise there, hence the collations.
 -- No foreign key to plans: a parallel pg_restore does not load the tables of an extension in the order that it would need.
 CREATE TABLE tenancy.tenants (
     id uuid CONSTRAINT tenants_pkey PRIMARY KEY,
@@ -20,6 +20,7 @@ CREATE TABLE tenancy.tenants (
     schema_name name CONSTRAINT tenants_schema_name_key UNIQUE,
     template name,
     database_name name CONSTRAINT tenants_database_name_key UNIQUE,
+    moved_from text COLLATE "C",
     CONSTRAINT tenants_status_check CHECK (
         CASE status WHEN 'deleted' THEN deleted_at IS NOT NULL AND purge_after IS NOT NULL
              ELSE status IN ('active', 'read_only', 'suspended', 'cancelled', 'provisioning', 'moving')
@@ -29,7 +30,7 @@ CREATE INDEX tenants_template_idx ON tenancy.tenants (template) WHERE template I
 CREATE INDEX tenants_purge_after_idx ON tenancy.tenants (purge_after) WHERE status = 'deleted';
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenants', '');
 COMMENT ON TABLE tenancy.tenants IS
-    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. schema_name is the schema of a tenant under schema isolation, template what it was made from; database_name is the database of a tenant under database isolation. Levels client and app see their bound tenant, operator and admin all.';
+    'The registry. Change it through create_tenant() and its kin, which keep the audit log and wait for writers. purge_after says when a deleted tenant may be purged; purge_started_at that this has begun, purged_rows how many rows of each table are gone. schema_name is the schema of a tenant under schema isolation, template what it was made from; database_name is the database of a tenant under database isolation. moved_from is the isolation that a tenant was moved out of while its rows there are not removed yet. Levels client and app see their bound tenant, operator and admin all.';
 
 -- Backends remember the states of tenants that they have read (src/context/registry.rs); each change of a row reaches them all, whoever
 -- makes it, logical replication included.

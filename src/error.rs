@@ -3,7 +3,7 @@
 //! Messages follow PostgreSQL's style (lower case, no full stop, the way out in the hint) and never hold a credential.
 
 use pgrx::Uuid;
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportWithLevel, ErrorReportable};
 use pgrx::prelude::*;
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -109,9 +109,15 @@ pub enum Error {
     NoSchema(String),
     /// The tenant is served by another database than this; None while that is not made yet.
     InOtherDatabase { tenant: String, database: Option<String> },
+    /// The tenant was moved after this transaction bound it.
+    Moved(String),
+    /// The tenant was moved out of this database of its own.
+    MovedAway { tenant: String, control: String },
+    /// A shared table still holds the rows that were moved out of it.
+    LeftRows(String),
     /// Kept by another database, from which this tenant's own has a copy.
     KeptByControl(String),
-    /// What a worker in another database could not do, as it was raised there.
+    /// What was raised elsewhere: by a worker in another database, or where something had to be put back before it is raised again.
     Elsewhere { sqlstate: String, message: String, detail: Option<String>, hint: Option<String> },
     /// A view of PostgreSQL's that shows values of every schema.
     ShowsAllSchemas(String),
@@ -202,6 +208,27 @@ impl Error {
     pub fn without_down_sql(version: &str, template: &str) -> Self {
         let message = format!("migration \"{}\" of template \"{template}\" has no down_sql", shown(version));
         Self::State(message, "Undo what it did by another migration.")
+    }
+
+    /// A constraint that rows violate, said as PostgreSQL says it.
+    pub fn violation(sqlstate: &str, message: String, detail: String) -> Self {
+        Self::Elsewhere { sqlstate: sqlstate.to_owned(), message, detail: Some(detail), hint: None }
+    }
+
+    /// An error that PostgreSQL raised, to be raised again.
+    pub fn caught(report: &ErrorReportWithLevel) -> Self {
+        let sqlstate = sqlstate_of(report.sql_error_code());
+        let [detail, hint] = [report.detail(), report.hint()].map(|text| text.map(str::to_owned));
+        Self::Elsewhere { sqlstate, message: report.message().to_owned(), detail, hint }
+    }
+
+    /// The same error with its SQLSTATE and texts.
+    pub fn as_raised(self) -> Self {
+        if let Self::Elsewhere { .. } = self {
+            return self;
+        }
+        let Parts { code, message, detail, hint } = self.parts();
+        Self::Elsewhere { sqlstate: sqlstate_of(code), message, detail, hint }
     }
 
     /// SQLSTATE, message, detail and hint, for an error that is written down instead of raised.
@@ -422,6 +449,21 @@ impl Error {
                 format!("tenant \"{tenant}\" is to have a database of its own, which is not there yet"),
             )
             .hint("wait_for_tenant() waits for it; tenancy.provisioning says how far it is."),
+            Self::Moved(tenant) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" was moved while this transaction was under way"),
+            )
+            .hint("Begin the transaction again: its tables are elsewhere now."),
+            Self::MovedAway { tenant, control } => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("tenant \"{tenant}\" was moved out of this database"),
+            )
+            .hint(format!("Connect to database \"{control}\" and try again: tenant_location() says there where a tenant is.")),
+            Self::LeftRows(table) => parts(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} still holds rows that were moved to the tenant's schema"),
+            )
+            .hint("Try again when they are removed: tenancy.moves says how far that is, clean_move() does it."),
             Self::KeptByControl(control) => parts(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("this database is a tenant's own, and database \"{control}\" keeps its tenant, people, keys, plans and levels"),

@@ -2,7 +2,8 @@
 //!
 //! `protected`, on a table: policies go with DROP EXTENSION, and with them the sign by which the guard knows the table; this stays.
 //! `exempt: reason`, on a view, materialised view or function that an administrator lets through.
-//! `tenant: uuid`, on a schema that is a tenant's own; `template: name`, on one that tenants' schemas are made from.
+//! `tenant: uuid`, on a schema that is a tenant's own; `moved: uuid`, on one that was until the tenant was moved; `template: name`, on one that
+//! tenants' schemas are made from.
 //! `tenant: uuid state of control`, on a database that is a tenant's own: its state, and the database that keeps its registry. Labels of databases
 //! are in a catalog that all databases share, so that a change of state reaches the tenant's database with the commit that makes it.
 
@@ -21,6 +22,8 @@ pub const EXEMPT: &str = "exempt: ";
 pub const TEMPLATE: &str = "template: ";
 /// How the label of a tenant's schema begins; the tenant's id follows.
 pub const TENANT: &str = "tenant: ";
+/// How the label of a schema begins that a tenant was moved out of; the tenant's id follows.
+pub const MOVED: &str = "moved: ";
 
 const PROVIDER_NAME: &CStr = c"pg_tenancy";
 
@@ -113,15 +116,21 @@ pub fn set_of_database(database: pg_sys::Oid, home: &Home) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     Tenant([u8; 16]),
+    /// It was the tenant's until that was moved: for transactions that were bound before.
+    Moved([u8; 16]),
     Template,
 }
 
 impl Use {
     fn from_label(label: &str) -> Option<Self> {
-        match label.strip_prefix(TENANT) {
-            Some(tenant) => uuid::parse(tenant.as_bytes()).map(Self::Tenant),
-            None => label.starts_with(TEMPLATE).then_some(Self::Template),
+        let id = |prefix| label.strip_prefix(prefix).map(|id: &str| uuid::parse(id.as_bytes()));
+        if let Some(tenant) = id(TENANT) {
+            return tenant.map(Self::Tenant);
         }
+        if let Some(tenant) = id(MOVED) {
+            return tenant.map(Self::Moved);
+        }
+        label.starts_with(TEMPLATE).then_some(Self::Template)
     }
 }
 

@@ -190,3 +190,11 @@ pub fn name(namespace: pg_sys::Oid) -> String {
         }
     }
 }
+
+/// The schema of this name.
+pub fn oid(name: &str) -> Option<pg_sys::Oid> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a look-up by a C string.
+    let found = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+    (found != pg_sys::InvalidOid).then_some(found)
+}

@@ -1,6 +1,6 @@
 //! Procedures that commit as they go: what a C procedure must do to be one.
 
-use crate::error::{self, Error, Result};
+use crate::error::{Error, Result};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::panic::AssertUnwindSafe;
@@ -101,16 +101,13 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     match in_subtransaction(work) {
         Ok(result) => result,
         Err(error) if report(&error).sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => error.rethrow(),
-        Err(error) => {
-            let report = report(&error);
-            Err(Error::Elsewhere {
-                sqlstate: error::sqlstate_of(report.sql_error_code()),
-                message: report.message().to_owned(),
-                detail: report.detail().map(str::to_owned),
-                hint: report.hint().map(str::to_owned),
-            })
-        }
+        Err(error) => Err(Error::caught(report(&error))),
     }
+}
+
+/// The same, a cancellation too: for whoever has something to put back before it is raised.
+pub fn caught_all<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    in_subtransaction(work).unwrap_or_else(|error| Err(Error::caught(report(&error))))
 }
 
 /// Runs `work` in a subtransaction; None where it was undone because a lock was not to be had in time, or by a deadlock.

@@ -61,6 +61,7 @@ const IDLE: &[&str] = &[
     "SELECT find_tenant('acme')",
     "SELECT count(*) FROM adoption_plan('public')",
     "CALL for_each_tenant('SELECT 1')",
+    "CALL sync_tenant_databases()",
     "SELECT unset_plan_limit('free', 'orders')",
     "SELECT unset_plan_rate_limit('free', 'api')",
     "SELECT unlimit_table('tenancy.memberships', 'members')",

@@ -16,6 +16,7 @@ mod guard;
 mod install;
 mod maintenance;
 mod metering;
+mod moves;
 mod pooling;
 mod purge;
 mod readme;

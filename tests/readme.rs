@@ -419,6 +419,8 @@ impl Granted {
                 CREATE SCHEMA reports;
                 CREATE SCHEMA shop AUTHORIZATION owner;
                 CREATE SCHEMA crm_template AUTHORIZATION owner;
+                CREATE TABLE export (seq bigint, kind text, name text, data text);
+                ALTER TABLE export OWNER TO admin;
                 CREATE FUNCTION reports.totals() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1::bigint'",
             )
             .expect("create a role and a function");
@@ -490,6 +492,7 @@ impl Granted {
                 "SELECT allow_schema_drift(find_tenant('acme'), 'deals_by_region', 'an example')".to_owned()
             }
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
+            "import_tenant" => "INSERT INTO export SELECT * FROM export_tenant(find_tenant('acme-test'))".to_owned(),
             "remove_migration" | "migrate_tenants" => migration.to_owned(),
             "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
             "export_billing_period" => "SELECT close_billing_period(find_tenant('acme'), '2025-10')".to_owned(),

@@ -1,9 +1,12 @@
 //! A tenant's way out of the database and into another: `export_tenant` and `import_tenant`.
 
 mod beside;
+mod database;
 mod hostile;
 mod import;
+mod purged;
 mod round_trip;
+mod tools;
 
 use harness::*;
 
@@ -122,16 +125,15 @@ pub fn picture(database: &Database, tenant: Option<Uuid>) -> String {
         JOIN pg_class c ON c.oid = p.table_name WHERE NOT c.relispartition ORDER BY 1";
     let mut superuser = database.superuser();
     superuser.batch_execute("SET timezone = 'UTC'; SET bytea_output = hex").expect("set");
-    let mut picture = String::new();
-    for table in rows(&mut superuser, TABLES, &[]) {
+    let tables = rows(&mut superuser, TABLES, &[]);
+    let parts = tables.iter().map(|table| {
         let (table, column): (String, String) = (table.get(0), table.get(1));
         let condition = tenant.map(|tenant| format!("WHERE {column} = '{tenant}'")).unwrap_or_default();
-        let sql = format!(
-            "SELECT coalesce(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\"), '') FROM {table} AS t {condition}"
-        );
-        picture += &format!("{table}\n{}\n", one::<String>(&mut superuser, &sql, &[]));
-    }
-    picture
+        let name = table.replace('\'', "''");
+        format!("'{name}', (SELECT string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\") FROM {table} AS t {condition})")
+    });
+    let sql = format!("SELECT concat_ws(E'\\n', {})", parts.collect::<Vec<_>>().join(", "));
+    one(&mut superuser, &sql, &[])
 }
 
 /// How many rows are somewhere that an import that failed must not leave: all tables of the product and of the shop.
@@ -140,5 +142,6 @@ pub fn traces(database: &Database) -> String {
         WHERE n.nspname IN ('tenancy', 'tenancy_archive', 'shop') AND c.relkind = 'r' ORDER BY 1";
     let mut superuser = database.superuser();
     let tables: Vec<String> = rows(&mut superuser, TABLES, &[]).iter().map(|row| row.get(0)).collect();
-    tables.iter().map(|table| format!("{table} {}\n", count(&mut superuser, table))).collect()
+    let counts = tables.iter().map(|table| format!("'{table} ' || (SELECT count(*) FROM {table})"));
+    one(&mut superuser, &format!("SELECT concat_ws(E'\\n', {})", counts.collect::<Vec<_>>().join(", ")), &[])
 }

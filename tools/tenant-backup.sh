@@ -1,22 +1,27 @@
 #!/usr/bin/env bash
 # usage: tools/tenant-backup.sh SLUG DIRECTORY
 #
-# Writes one tenant's schema, with all its rows and positions of sequences, and what the registry knows of the tenant into
-# DIRECTORY, which is made and must not exist. Both are of one moment, while everybody goes on working; only a sequence may be
-# ahead of it, since sequences stand outside of transactions.
+# Writes one tenant into DIRECTORY, which is made and must not exist, as of one moment, while everybody goes on working; only a
+# sequence may be ahead of it, since sequences stand outside of transactions. Of a tenant in a schema:
 #
-#     schema.dump      an archive of pg_dump -Fc: the schema alone
+#     schema.dump      an archive of pg_dump -Fc: the schema alone, with its rows and definitions
 #     registry.json    the tenant's row of the registry, its applied migrations, its allowed drift
 #
+# Of a tenant in shared tables or in a database of its own:
+#
+#     tenant.export    what export_tenant() gives: its rows, and what is known of it (people, keys, limits, usage, bills)
+#
 # The server, the database and the role come from libpq's environment variables (PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSFILE,
-# PGSERVICE ...); psql and pg_dump, which should be as new as the server, from the PATH. The least role that may do this needs no
-# level of pg_tenancy, but must see every row of the tenant:
+# PGSERVICE ...); psql and pg_dump, which should be as new as the server, from the PATH; PGDATABASE is the database that has the
+# registry. For a tenant in a schema the least role needs no level of pg_tenancy, but must see every row of the tenant; for the others
+# it needs level admin:
 #
 #     CREATE ROLE backup LOGIN BYPASSRLS IN ROLE pg_read_all_data;
 #     PGDATABASE=crm PGUSER=backup tools/tenant-backup.sh acme /backups/acme-2026-11-22
 #
-# Not in a tenant's backup: its rows in shared tables, its members, keys and invitations, plans, roles, extensions, and the
-# template; those belong to the database, whose backup is pg_dump of the whole. tools/tenant-restore.sh brings a tenant back.
+# Not in the backup of a tenant in a schema: its rows in shared tables, its members, keys and invitations. In none: plans, roles,
+# extensions, templates, definitions of shared tables; those belong to the database, whose backup is pg_dump of the whole.
+# tools/tenant-restore.sh brings a tenant back.
 #
 # Ends with status 0, with 1 when there is no backup (a message says why, and no directory is left), with 2 when called wrongly.
 set -euo pipefail
@@ -61,8 +66,45 @@ WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'st
 
 SELECT CASE
     WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_tenancy') THEN 'database "' || pg_catalog.current_database() || '" has no pg_tenancy'
-    WHEN NOT (r.rolsuper OR r.rolbypassrls) THEN 'role "' || r.rolname || '" may not read every row: it needs BYPASSRLS and membership in pg_read_all_data'
-    ELSE '' END AS problem
+    ELSE '' END AS problem \gset
+SELECT :'problem' <> '' AS refused \gset
+\if :refused
+    \warn tenant-backup: :problem
+    \quit
+\endif
+
+SELECT pg_catalog.quote_ident(n.nspname) || '.export_tenant' AS export,
+    pg_catalog.has_function_privilege(pg_catalog.quote_ident(n.nspname) || '.export_tenant(uuid)', 'EXECUTE') AS is_admin
+FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'pg_tenancy' \gset
+SELECT CASE WHEN r.rolsuper OR r.rolbypassrls OR :'is_admin' THEN ''
+    ELSE 'role "' || r.rolname || '" may not read every row: it needs BYPASSRLS and membership in pg_read_all_data, or level admin for a tenant that is in no schema'
+    END AS problem
+FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user \gset
+SELECT :'problem' <> '' AS refused \gset
+\if :refused
+    \warn tenant-backup: :problem
+    \quit
+\endif
+
+SELECT CASE WHEN t.id IS NULL THEN 'there is no tenant "' || :'slug' || '"'
+    WHEN t.isolation <> 'schema' AND NOT :'is_admin' THEN 'role "' || current_user || '" needs level admin: tenant "' || t.slug || '" is in no schema'
+    ELSE '' END AS problem, coalesce(t.isolation <> 'schema', false) AS is_exported, t.id
+FROM (VALUES (1)) AS one LEFT JOIN tenancy.tenants AS t ON t.slug = :'slug' \gset
+SELECT :'problem' <> '' AS refused \gset
+\if :refused
+    \warn tenant-backup: :problem
+    \quit
+\endif
+\if :is_exported
+    \cd `printf %s "$TENANT_BACKUP_HOME"`
+    COPY (SELECT seq, kind, name, data FROM :export(:'id') ORDER BY seq) TO STDOUT (ENCODING 'UTF8') \g tenant.export
+    COMMIT;
+    \! : >finished
+    \quit
+\endif
+
+SELECT CASE WHEN r.rolsuper OR r.rolbypassrls THEN ''
+    ELSE 'role "' || r.rolname || '" may not read every row: it needs BYPASSRLS and membership in pg_read_all_data' END AS problem
 FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user \gset
 SELECT :'problem' <> '' AS refused \gset
 \if :refused
@@ -110,7 +152,7 @@ COMMIT;
 SQL
 
 [ -e "$home/finished" ] || fail "there is no backup of $slug"
-[ -s "$home/registry.json" ] || fail "cannot write into $directory"
+[ -s "$home/registry.json" ] || [ -s "$home/tenant.export" ] || fail "cannot write into $directory"
 rm -- "$home/finished"
 finished=yes
 printf 'tenant %s is in %s\n' "$slug" "$directory"

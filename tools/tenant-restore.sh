@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # usage: tools/tenant-restore.sh [--no-template] DIRECTORY
 #
-# Brings a tenant back from what tools/tenant-backup.sh wrote into DIRECTORY. It is the same tenant by its id:
+# Brings a tenant back from what tools/tenant-backup.sh wrote into DIRECTORY. It is the same tenant by its id.
+#
+# One that was in shared tables or in a database of its own is loaded by import_tenant(): where the database knows it, its rows are
+# replaced wherever it is now, and the rest stays; where it does not, it comes as it was, into the isolation that it had. The role
+# needs level admin, and TEMPORARY on the database. Of one that was in a schema:
 #
 # - Where the database knows it, its schema is replaced: tables, rows, positions of sequences, applied migrations and allowed drift
 #   become those of the backup. What the registry says otherwise (slug, name, plan, state) stays, as do members and keys.
@@ -47,6 +51,34 @@ case $1 in -*) usage ;; esac
 
 home=$(cd -- "$1" && pwd -P) || fail "there is no directory $1"
 readonly home with_template
+if [ -r "$home/tenant.export" ]; then
+    [ "$with_template" = true ] || fail "--no-template is for tenants in a schema"
+    export PGCLIENTENCODING=UTF8 TENANT_RESTORE_HOME=$home
+    answer=$(psql -X -q -A -t -v ON_ERROR_STOP=1 -f - <<'SQL'
+\o /dev/null
+SELECT pg_catalog.set_config('search_path', '', false);
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout');
+\cd `printf %s "$TENANT_RESTORE_HOME"`
+CREATE TEMPORARY TABLE tenant_export (seq bigint, kind text, name text, data text);
+\copy pg_temp.tenant_export FROM 'tenant.export'
+SELECT pg_catalog.quote_ident(x.nspname) || '.import_tenant' AS import, coalesce(h.data::jsonb ->> 'isolation', '') AS isolation,
+       EXISTS (SELECT FROM tenancy.tenants AS t WHERE t.id::text = h.name) AS is_known
+FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS x ON x.oid = e.extnamespace
+LEFT JOIN pg_temp.tenant_export AS h ON h.kind = 'header' WHERE e.extname = 'pg_tenancy' \gset
+\if :is_known
+    CALL :import('pg_temp.tenant_export', 'replace');
+\else
+    CALL :import('pg_temp.tenant_export', isolation => :'isolation');
+\endif
+\o
+\echo restored
+SQL
+    ) || fail "nothing was restored, see above"
+    [ "$answer" = restored ] || fail "nothing was restored"
+    printf 'the tenant of %s is restored\n' "$1"
+    exit 0
+fi
 for file in registry.json schema.dump; do
     [ -r "$home/$file" ] || fail "$1 is no backup of a tenant: it has no $file"
 done

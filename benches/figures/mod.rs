@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod clone;
 pub mod create;
+pub mod export;
 pub mod fleet;
 pub mod insert;
 pub mod keys;

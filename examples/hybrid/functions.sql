@@ -5,7 +5,7 @@
 SET client_min_messages = warning;
 
 \echo
-\echo '== 3. Its functions, and the key that signs its tokens'
+\echo '== 5. Its functions, and the key that signs its tokens'
 \echo
 
 -- A request's header: a session token, or an API key.

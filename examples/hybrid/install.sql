@@ -12,6 +12,8 @@ SET client_min_messages = warning;
 \set dba :USER
 
 \ir setup.sql
-\ir schema.sql
-\ir functions.sql
+\ir before.sql
 \ir plans.sql
+\ir adopt.sql
+\ir rights.sql
+\ir functions.sql

@@ -1,9 +1,9 @@
--- As an operator: what the plans allow. All of them are in shared tables in this version.
+-- As an operator: what the plans allow, and where: free, starter and pro in shared tables, enterprise in a database of its own.
 
 \connect - :operator
 
 \echo
-\echo '== 4. Plans'
+\echo '== 3. Plans'
 \echo
 \set ECHO queries
 SELECT load_plans('hybrid') AS plans;

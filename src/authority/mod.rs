@@ -44,6 +44,7 @@ fn functions() -> impl Iterator<Item = (Level, &'static str)> {
         database::state::FUNCTIONS,
         database::report::FUNCTIONS,
         transfer::FUNCTIONS,
+        transfer::moving::FUNCTIONS,
     ]
     .concat()
     .into_iter()
@@ -71,6 +72,7 @@ fn relations() -> impl Iterator<Item = (Level, &'static str)> {
         database::RELATIONS,
         database::state::RELATIONS,
         database::report::RELATIONS,
+        transfer::moving::RELATIONS,
     ]
     .concat()
     .into_iter()

@@ -5,6 +5,7 @@ use super::state::{self, Context, FIRST, Grants, Source};
 use super::{cursors, path, plan, sequences, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
+use crate::namespace;
 use crate::version;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
@@ -20,35 +21,63 @@ pub struct Principal {
 
 /// Binds the transaction to the tenant of `principal`, if the caller, the tenant's state and what was bound before allow it.
 pub fn bind(principal: &Principal) -> Result<Uuid> {
-    let Principal { tenant, user, source, grants } = principal;
+    let mut tenant = principal.tenant;
+    warn_outside_transaction_block();
+    loop {
+        bind_to(&tenant, principal)?;
+        // Whoever moves a tenant looks, once that is committed, for transactions that were bound before: one that read the registry before and
+        // could not be seen yet must not be bound to where the tenant was.
+        let now = registry::find(tenant.id)?.ok_or_else(|| Error::unknown_tenant(tenant.id))?;
+        if (now.status, now.isolation, now.left_rows) == (tenant.status, tenant.isolation, tenant.left_rows) {
+            return Ok(tenant.id);
+        }
+        tenant = now;
+    }
+}
+
+fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
+    let Principal { user, source, grants, .. } = principal;
     let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
     // People, keys and plans are kept here even of a tenant whose tables are in a database of its own.
     let elsewhere = tenant.is_elsewhere();
     let schema = || if elsewhere { Ok(None) } else { tenant.schema() };
     let schema = admit(tenant, *source).and_then(|()| schema()).inspect_err(refused)?;
-    let was_in_schema = state::bound().is_some_and(|before| before.in_schema);
+    let was_in_schema = state::bound().is_some_and(|before| before.is_in_schema());
     let context = Context {
         tenant: *tenant.id.as_bytes(),
         user: user.map(|user| *user.as_bytes()),
         source: *source,
-        in_schema: schema.is_some(),
+        schema: place(tenant, schema)?,
+        shared_is_closed: schema.is_some() && tenant.left_rows,
         elsewhere,
         key: tenant.key,
     };
-    warn_outside_transaction_block();
     let room = take_room(tenant, &context).inspect_err(refused)?;
     setting::set(Some((&context, grants)));
     if let Some(room) = room {
         room.keep();
     }
-    sequences::forget_others(context.tenant, context.in_schema);
+    sequences::forget_others(context.tenant, context.is_in_schema());
     path::enter(schema, was_in_schema)?;
     plan::enter(tenant.plan);
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();
     }
-    Ok(tenant.id)
+    Ok(())
+}
+
+/// The oid of the schema that a tenant's tables are found in; 0 for shared tables.
+fn place(tenant: &Tenant, schema: Option<Identifier>) -> Result<u32> {
+    let Some(schema) = schema else { return Ok(0) };
+    let found = namespace::oid(schema.as_str());
+    found.map(pg_sys::Oid::to_u32).ok_or_else(|| Error::NoSchema(tenant.id.to_string()))
+}
+
+/// Fails when the tenant's tables are not where the binding has them: it was moved while this transaction was under way.
+pub fn refuse_moved(tenant: &Tenant, bound: &Context) -> Result<()> {
+    let schema = tenant.schema()?;
+    if place(tenant, schema)? == bound.schema { Ok(()) } else { Err(Error::Moved(tenant.id.to_string())) }
 }
 
 /// Binds a tenant that the caller chose, acting for `user`.
@@ -83,7 +112,7 @@ fn admit(tenant: &Tenant, source: Source) -> Result<()> {
 /// Room for one more transaction of the tenant, where its plan allows only so many at once.
 fn take_room(tenant: &Tenant, context: &Context) -> Result<Option<monitor::Room>> {
     let Some(most) = tenant.plan.and_then(|plan| plan.max_transactions) else { return Ok(None) };
-    let room = monitor::take_room(&context.tenant, context.user.as_ref(), most);
+    let room = monitor::take_room(&context.tenant, context.user.as_ref(), context.place(), most);
     let room = room.ok_or_else(|| Error::RateLimited {
         message: format!("tenant \"{}\" has {most} transactions open, as many as its plan allows at once", tenant.id),
         retry: "retry after one of them has ended".to_owned(),
@@ -133,14 +162,7 @@ fn key_of(tenant: Uuid) -> Option<Identifier> {
 /// Runs `work` bound to `tenant` for the product's own sake, whatever the tenant's state, then restores what was bound.
 pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context {
-        tenant: *tenant.as_bytes(),
-        user: None,
-        source: Source::Maintenance,
-        in_schema: false,
-        elsewhere: false,
-        key: key_of(tenant),
-    };
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Maintenance) };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -150,14 +172,7 @@ pub fn for_maintenance<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 /// Runs `work`, which may run users' code, bound to the tenant whose schema it makes, then restores what was bound.
 pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
     let (before, grants) = (state::bound(), state::grants());
-    let context = Context {
-        tenant: *tenant.as_bytes(),
-        user: None,
-        source: Source::Migration,
-        in_schema: false,
-        elsewhere: false,
-        key: key_of(tenant),
-    };
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Migration) };
     setting::set(Some((&context, &Grants::default())));
     let result = work();
     setting::set(before.as_ref().map(|before| (before, &grants)));
@@ -166,14 +181,7 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 
 /// Binds the transaction to its end to the tenant whose schema is migrated, whatever the tenant's state; no other can be bound in it.
 pub fn for_migration(tenant: Uuid) {
-    let context = Context {
-        tenant: *tenant.as_bytes(),
-        user: None,
-        source: Source::Migration,
-        in_schema: false,
-        elsewhere: false,
-        key: key_of(tenant),
-    };
+    let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Migration) };
     setting::set(Some((&context, &Grants::default())));
     FIRST.set(Some((version::local_transaction_id(), context.tenant)));
 }
@@ -182,7 +190,7 @@ pub fn for_migration(tenant: Uuid) {
 pub fn clear() -> bool {
     let Some(before) = state::bound() else { return false };
     setting::set(None);
-    if before.in_schema {
+    if before.is_in_schema() {
         path::leave();
     }
     plan::leave();

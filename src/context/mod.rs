@@ -16,10 +16,10 @@ mod setting;
 mod state;
 mod statement;
 
-pub use bind::{Principal, bind, for_maintenance, for_migration, set_by_id, while_making_schema};
+pub use bind::{Principal, bind, for_maintenance, for_migration, refuse_moved, set_by_id, while_making_schema};
 pub use cursors::see_statement;
 pub use sequences::forget_unbound as forget_unbound_sequences;
-pub use state::{Grants, Source, bound, grants, in_maintenance, in_migration, refuse_elsewhere};
+pub use state::{Context, Grants, Source, bound, generation, grants, in_maintenance, in_migration, refuse_elsewhere};
 
 use crate::level::Level;
 

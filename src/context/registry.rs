@@ -17,6 +17,7 @@ const ISOLATION: i16 = 7;
 const EXTERNAL_ID: i16 = 8;
 const SCHEMA_NAME: i16 = 17;
 const DATABASE_NAME: i16 = 19;
+const MOVED_FROM: i16 = 20;
 
 /// Column numbers of `tenancy.memberships` and `tenancy.users`; sql/access.sql keeps them.
 const MEMBER_TENANT: i16 = 1;
@@ -37,6 +38,8 @@ pub enum Status {
     Moving,
     Cancelled,
     Deleted,
+    /// Only on the label of a database that the tenant was moved out of.
+    Moved,
 }
 
 impl Status {
@@ -49,6 +52,7 @@ impl Status {
             Self::Moving => "moving",
             Self::Cancelled => "cancelled",
             Self::Deleted => "deleted",
+            Self::Moved => "moved",
         }
     }
 
@@ -61,6 +65,7 @@ impl Status {
             Self::Moving,
             Self::Cancelled,
             Self::Deleted,
+            Self::Moved,
         ]
         .into_iter()
         .find(|status| status.name() == name)
@@ -104,6 +109,8 @@ pub struct Tenant {
     pub id: Uuid,
     pub status: Status,
     pub isolation: Isolation,
+    /// Whether the tables that tenants share still hold what was moved out of them.
+    pub left_rows: bool,
     /// What its plan says of its transactions; None when nothing.
     pub plan: Option<&'static Plan>,
     /// What the application's own tables know it by; None where it has no external id, or one too long for a key.
@@ -157,6 +164,10 @@ impl Tenant {
             Status::Provisioning | Status::Moving => {
                 Err(Error::TenantBusy { tenant: self.id.to_string(), state: self.status.name() })
             }
+            Status::Moved => Err(Error::MovedAway {
+                tenant: self.id.to_string(),
+                control: home::here().map(|home| home.control).unwrap_or_default(),
+            }),
             Status::Suspended | Status::Cancelled | Status::Deleted => {
                 Err(Error::TenantClosed { tenant: self.id.to_string(), state: self.status.name() })
             }
@@ -247,7 +258,14 @@ fn read_and_announced(row: Row) -> Result<(Tenant, bool)> {
     };
     let (plan, announced) = plan::find(row.must(PLAN)?)?;
     let key = row.get::<&str>(EXTERNAL_ID).and_then(Identifier::new);
-    let tenant = Tenant { id: row.must(ID)?, status: Status::from_name(row.must(STATUS)?)?, isolation, plan, key };
+    let tenant = Tenant {
+        id: row.must(ID)?,
+        status: Status::from_name(row.must(STATUS)?)?,
+        isolation,
+        left_rows: row.get::<&str>(MOVED_FROM) == Some("row"),
+        plan,
+        key,
+    };
     Ok((tenant, announced))
 }
 

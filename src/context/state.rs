@@ -52,12 +52,31 @@ pub struct Context {
     pub tenant: [u8; 16],
     pub user: Option<[u8; 16]>,
     pub source: Source,
-    /// Whether `search_path` was set to the tenant's schema.
-    pub in_schema: bool,
+    /// The schema that `search_path` was set to, by its oid: the tenant's own when it was bound. 0 for a tenant of the shared tables.
+    pub schema: u32,
+    /// Whether the shared tables are closed to it: they hold rows that were moved to its schema.
+    pub shared_is_closed: bool,
     /// Whether the tenant's tables are in a database of its own, and this is not that.
     pub elsewhere: bool,
     /// What the application's own tables know the tenant by.
     pub key: Option<Identifier>,
+}
+
+impl Context {
+    /// One of nobody in particular, which leaves `search_path` as it is.
+    pub const fn of(tenant: [u8; 16], source: Source) -> Self {
+        Self { tenant, user: None, source, schema: 0, shared_is_closed: false, elsewhere: false, key: None }
+    }
+
+    /// Where it has the tenant's tables, as everyone may know.
+    pub const fn place(&self) -> u32 {
+        if self.elsewhere { monitor::ELSEWHERE } else { self.schema }
+    }
+
+    /// Whether `search_path` was set to the tenant's schema.
+    pub const fn is_in_schema(&self) -> bool {
+        self.schema != 0
+    }
 }
 
 /// What the principal may do, beside being of the tenant.
@@ -73,13 +92,13 @@ pub struct Grants {
 const SEPARATOR: u8 = b'|';
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Stands in the setting for a tenant whose schema `search_path` was set to.
-const IN_SCHEMA: &[u8] = b"schema";
+/// Stands in the setting behind the schema of a tenant that the shared tables are closed to.
+const CLOSED: u8 = b'!';
 /// Stands there for a tenant whose tables are in another database.
 const ELSEWHERE: &[u8] = b"elsewhere";
 
-/// The value of the setting: `tenant|user|source|schema|role|api key|key|scopes`. Role names have no bar, and the key is in hexadecimal digits;
-/// scopes come last, each behind a space.
+/// The value of the setting: `tenant|user|source|schema, with ! where the shared tables are closed|role|api key|key|scopes`. Role names have no bar,
+/// and the key is in hexadecimal digits; scopes come last, each behind a space.
 pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     let mut value = Vec::with_capacity(160);
     let uuid = |value: &mut Vec<u8>, uuid: &Option<[u8; 16]>| {
@@ -92,11 +111,14 @@ pub fn encode(context: &Context, grants: &Grants) -> Vec<u8> {
     uuid(&mut value, &context.user);
     value.extend_from_slice(context.source.name().as_bytes());
     value.push(SEPARATOR);
-    value.extend_from_slice(match (context.in_schema, context.elsewhere) {
-        (true, _) => IN_SCHEMA,
-        (false, true) => ELSEWHERE,
-        (false, false) => b"",
-    });
+    if context.is_in_schema() {
+        value.extend_from_slice(context.schema.to_string().as_bytes());
+    } else if context.elsewhere {
+        value.extend_from_slice(ELSEWHERE);
+    }
+    if context.shared_is_closed {
+        value.push(CLOSED);
+    }
     value.push(SEPARATOR);
     value.extend_from_slice(grants.role.as_deref().unwrap_or_default().as_bytes());
     value.push(SEPARATOR);
@@ -132,7 +154,9 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
     let user = optional(next()?)?;
     let source = Source::from_name(next()?)?;
     let place = next()?;
-    let (in_schema, elsewhere) = (place == IN_SCHEMA, place == ELSEWHERE);
+    let elsewhere = place == ELSEWHERE;
+    let (place, shared_is_closed) = place.strip_suffix(&[CLOSED]).map_or((place, false), |place| (place, true));
+    let schema = if elsewhere || place.is_empty() { 0 } else { std::str::from_utf8(place).ok()?.parse().ok()? };
     let role = Some(text(next()?)?).filter(|role| !role.is_empty());
     let api_key = optional(next()?)?;
     let key = match next()? {
@@ -143,7 +167,8 @@ pub fn decode(value: &[u8]) -> Option<(Context, Grants)> {
         b"" => None,
         scopes => Some(text(scopes)?.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()),
     };
-    Some((Context { tenant, user, source, in_schema, elsewhere, key }, Grants { role, api_key, scopes }))
+    let context = Context { tenant, user, source, schema, shared_is_closed, elsewhere, key };
+    Some((context, Grants { role, api_key, scopes }))
 }
 
 /// A PostgreSQL text of 36 characters: length word, then the characters.
@@ -191,8 +216,7 @@ pub struct State {
     pub key_number: Option<i64>,
 }
 
-const NOBODY: Context =
-    Context { tenant: [0; 16], user: None, source: Source::SetTenant, in_schema: false, elsewhere: false, key: None };
+const NOBODY: Context = Context::of([0; 16], Source::SetTenant);
 const EMPTY_KEY: KeyText = KeyText { length_word: 0, bytes: [0; MAX_KEY] };
 const EMPTY_TEXT: TenantText = TenantText { length_word: 0, characters: [0; 36] };
 
@@ -235,6 +259,13 @@ pub fn refuse_elsewhere() -> Result<()> {
     Err(registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?.elsewhere())
 }
 
+/// Counts what was bound: two that are the same are of one binding.
+#[inline]
+pub fn generation() -> u64 {
+    // SAFETY: one thread; one field is copied.
+    unsafe { (*STATE.as_ptr()).generation }
+}
+
 /// Whether the product itself bound the tenant to work on its rows.
 #[inline]
 pub fn in_maintenance() -> bool {
@@ -275,6 +306,6 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {
         let is_upkeep = matches!(context.source, Source::Maintenance | Source::Migration);
-        monitor::publish(&context.tenant, context.user.as_ref(), !is_upkeep);
+        monitor::publish(&context.tenant, context.user.as_ref(), context.place(), !is_upkeep);
     }
 }

@@ -4,6 +4,7 @@ use super::intent::{Intent, Phase};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::fields;
+use crate::isolation::schema::copy::{self, Moment};
 use crate::isolation::schema::{self, Data, File, Place, Plan, Schema, Template};
 use crate::label;
 use crate::procedure::{self, Procedure};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 pub const ERRAND: Errand = Errand { name: "database.fill", run };
 
 const TABLE: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND c.relowner = $3";
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND c.relowner = $3";
 
 /// What a tenant's database gets.
 pub enum Contents {
@@ -118,11 +119,18 @@ fn fill_here(request: &Value) -> Result<()> {
     let (tenant, schema) = (fields::tenant(request, "tenant")?, fields::text(request, "schema")?);
     let plan = Plan::from_json(&request["plan"])?;
     let label = format!("{}{tenant}", label::TENANT);
-    let load = || {
-        fields::list(request, "files")?.iter().try_for_each(|file| load_file(&plan, schema, file))?;
-        fields::list(request, "places")?.iter().try_for_each(|place| take_place(schema, place))
+    let mut load = |moment| {
+        let files = fields::list(request, "files")?.iter();
+        // Rows of a partitioned table find their partitions once these belong to it.
+        let due =
+            |file: &&Value| (plan.rows.iter().any(|rows| file["table"] == rows.name)) == (moment == Moment::Defined);
+        files.filter(due).try_for_each(|file| load_file(&plan, schema, file))?;
+        if moment == Moment::Attached {
+            fields::list(request, "places")?.iter().try_for_each(|place| take_place(schema, place))?;
+        }
+        Ok(())
     };
-    context::while_making_schema(tenant, || schema::carry_out(&plan, schema, &label, None, load))?;
+    context::while_making_schema(tenant, || copy::make_with(&plan, schema, &label, None, &[], &mut load))?;
     match request["template"].as_str() {
         Some(template) => schema::record_versions(template, tenant, fields::texts(request, "versions")?),
         None => Ok(()),
@@ -132,7 +140,7 @@ fn fill_here(request: &Value) -> Result<()> {
 fn load_file(plan: &Plan, schema: &str, file: &Value) -> Result<()> {
     let name = fields::text(file, "table")?;
     let unknown = || Error::Unknown("table", format!("{schema}.{name}"));
-    let rows = plan.rows.iter().find(|rows| rows.name == name).ok_or_else(unknown)?;
+    let rows = plan.rows.iter().find(|rows| rows.is_of(name)).ok_or_else(unknown)?;
     let args = [schema.into(), name.into(), rows.owner.into()];
     let table: pg_sys::Oid = query::current_rows(TABLE, &args, |row| row.must(1))?.pop().ok_or_else(unknown)?;
     let (columns, path) = (fields::texts(file, "columns")?, scratch::path(fields::text(file, "rows")?)?);

@@ -30,13 +30,14 @@ pub use fill::{Contents, Given, fill};
 pub use found::{of as oid_of, terminate_sessions};
 pub use install::install;
 pub use intent::{register, request};
-pub use open::{is_unfinished, open, set_state, wait_for_writers};
+pub use open::{close, is_unfinished, name_of, open, set_state, wait_for_writers};
 pub use provision::build;
 pub use remove::demolish;
 pub use settings::init;
 
 use crate::erased::Erased;
 use crate::error::Result;
+use crate::isolation::schema::Schema;
 use crate::level::Level;
 use crate::worker::errand::Errand;
 use crate::worker::task::{Task, Work};
@@ -62,6 +63,11 @@ const PROVISION: &[Task] = &[Task { name: "tenant databases", every_s: 5, work: 
 /// What other databases, and this one's procedures, have done by a worker.
 pub const ERRANDS: &[&[Errand]] =
     &[&[create::ERRAND, remove::ERRAND, install::ERRAND, fill::ERRAND], state::ERRANDS, report::ERRANDS];
+
+/// Fails when tables of the schema need something that a tenant's own database could not have.
+pub fn check(schema: &Schema) -> Result<()> {
+    needs::of(schema).map(drop)
+}
 
 /// Forgets what is kept of a purged tenant's database.
 pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {

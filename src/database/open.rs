@@ -39,6 +39,18 @@ pub fn open(tenant: Uuid, state: &str) -> Result<()> {
     intent.advance(Phase::Ready)
 }
 
+/// Closes the tenant's database, if there is one, for all that come; its label says why to those who are there.
+pub fn close(tenant: Uuid, state: &str) -> Result<()> {
+    let Some(name) = found::of(tenant)?.and_then(home::name_of) else { return Ok(()) };
+    query::statement(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", ident(&name)), &[])?;
+    set_state(tenant, state)
+}
+
+/// What the tenant's database is called.
+pub fn name_of(tenant: Uuid) -> Result<String> {
+    found::of(tenant)?.and_then(home::name_of).ok_or_else(|| Error::Unknown("database of tenant", tenant.to_string()))
+}
+
 /// Whether the tenant is to have a database that is not there yet; it is then tried again at once.
 pub fn is_unfinished(tenant: Uuid) -> Result<bool> {
     let is_unfinished = Intent::find(tenant)?.is_some_and(|intent| intent.phase != Phase::Ready);

@@ -3,8 +3,10 @@
 //! and none writes after it. Readers take no lock.
 
 use super::refuse;
-use crate::context::{self, registry};
+use crate::backend::BackendStatic;
+use crate::context::{self, Context, registry};
 use crate::error::{Error, Result, raise};
+use crate::version;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -29,6 +31,8 @@ const STEP_CLASS: u16 = 0x7e51;
 const DATABASE_CLASS: u16 = 0x7e52;
 /// The class of a single step of that, which a worker does.
 const DATABASE_STEP_CLASS: u16 = 0x7e53;
+/// The class of moves of tenants.
+const MOVE_CLASS: u16 = 0x7e54;
 
 fn this_database() -> pg_sys::Oid {
     // SAFETY: a plain read.
@@ -74,7 +78,7 @@ pub fn admit_writer() {
     if context::in_maintenance() || context::in_migration() {
         return;
     }
-    if let Err(error) = context::refuse_elsewhere().and_then(|()| admit_writer_of(Uuid::from_bytes(bound.tenant))) {
+    if let Err(error) = context::refuse_elsewhere().and_then(|()| admit_bound(&bound)) {
         if matches!(error, Error::Internal(_)) { raise(error) } else { refuse(error) }
     }
 }
@@ -90,11 +94,38 @@ pub fn admit_change() {
     }
 }
 
-/// Admits a write for a tenant that need not be bound.
-pub fn admit_writer_of(tenant: Uuid) -> Result<()> {
+/// The binding that was admitted to write last: of which transaction, and which in the session. It holds as long as the lock was not given back.
+static ADMITTED: BackendStatic<Option<(pg_sys::LocalTransactionId, u64)>> = BackendStatic::new(None);
+
+/// Shares the tenant's lock; whether the transaction had it.
+fn share(tenant: &[u8; 16]) -> bool {
     use pg_sys::LockAcquireResult::{LOCKACQUIRE_ALREADY_CLEAR, LOCKACQUIRE_ALREADY_HELD};
-    let result = acquire(tenant.as_bytes(), pg_sys::ShareLock, true);
-    if matches!(result, LOCKACQUIRE_ALREADY_HELD | LOCKACQUIRE_ALREADY_CLEAR) {
+    let result = acquire(tenant, pg_sys::ShareLock, true);
+    let had = matches!(result, LOCKACQUIRE_ALREADY_HELD | LOCKACQUIRE_ALREADY_CLEAR);
+    if !had {
+        ADMITTED.set(None);
+    }
+    had
+}
+
+/// Admits a write of what is bound. The lock alone does not say that: it may have been taken for something that does not depend on where the
+/// tenant's tables are, after the tenant was moved away from where this binding has them.
+fn admit_bound(bound: &Context) -> Result<()> {
+    let binding = Some((version::local_transaction_id(), context::generation()));
+    if share(&bound.tenant) && ADMITTED.get() == binding {
+        return Ok(());
+    }
+    let id = Uuid::from_bytes(bound.tenant);
+    let tenant = registry::find(id)?.ok_or_else(|| Error::unknown_tenant(id))?;
+    tenant.admit(true)?;
+    context::refuse_moved(&tenant, bound)?;
+    ADMITTED.set(binding);
+    Ok(())
+}
+
+/// Admits a write for a tenant that need not be bound, to what is in the same place wherever the tenant's tables are.
+pub fn admit_writer_of(tenant: Uuid) -> Result<()> {
+    if share(tenant.as_bytes()) {
         return Ok(());
     }
     registry::find(tenant)?.ok_or_else(|| Error::unknown_tenant(tenant))?.admit(true)
@@ -102,7 +133,7 @@ pub fn admit_writer_of(tenant: Uuid) -> Result<()> {
 
 /// Shares the lock as a writer does: the tenant's state stays what it is, and is to be checked.
 pub fn join_writers(tenant: Uuid) {
-    acquire(tenant.as_bytes(), pg_sys::ShareLock, true);
+    share(tenant.as_bytes());
 }
 
 /// Takes the lock alone: no transaction that has written for the tenant is left, and new ones wait until ours ends.
@@ -161,6 +192,11 @@ impl Subject {
     /// Who counts takes it alone; who is not limited shares it.
     pub fn counts_of(tenant: Uuid) -> Self {
         Self::of_tenant(tenant, COUNTS_CLASS)
+    }
+
+    /// A move of a tenant: who works at it holds this, in a session.
+    pub fn move_of(tenant: Uuid) -> Self {
+        Self::of_tenant(tenant, MOVE_CLASS)
     }
 
     /// A step of the product's own upkeep.

@@ -36,7 +36,10 @@ check_perms_hook!(hook, check);
 /// The lists that the executor handed to the hook.
 unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, report: bool) -> bool {
     let (current, session) = (raw::GetUserId(), raw::GetOuterUserId());
-    let (bound, elsewhere) = context::bound().map_or((false, false), |bound| (true, bound.elsewhere));
+    let context = context::bound();
+    let bound = context.is_some();
+    let elsewhere = context.is_some_and(|context| context.elsewhere);
+    let shared_is_closed = context.is_some_and(|context| context.shared_is_closed);
     let schemas = namespace::are_used_by_now();
     // SAFETY: the caller's promise.
     let uses = || unsafe { relation_uses(range_table, permissions) };
@@ -63,6 +66,9 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
         if effective != session && is_back_door(uses, usage, effective) {
             let (relation, owner) = (relation::name(usage.relation), relation::role_name(effective));
             return Err(Error::BackDoor { relation, owner });
+        }
+        if shared_is_closed && place == Place::Shared && relation::is_protected(usage.relation) {
+            return Err(Error::LeftRows(relation::name(usage.relation)));
         }
         if elsewhere && (place == Place::Own || relation::is_protected(usage.relation)) {
             // What is left of it here is not the tenant's any more.

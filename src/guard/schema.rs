@@ -93,8 +93,13 @@ pub fn foreign_partition(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
 }
 
 fn judge(namespace: pg_sys::Oid, usage: Use) -> Place {
-    let bound = context::bound().map(|context| context.tenant);
-    let is_own = bound.is_some_and(|bound| usage == Use::Tenant(bound));
+    let bound = context::bound();
+    let is_own = bound.is_some_and(|bound| match usage {
+        Use::Tenant(tenant) => tenant == bound.tenant,
+        // Who was bound when it was the tenant's reads on; nobody writes ([`super::lock`]).
+        Use::Moved(tenant) => tenant == bound.tenant && namespace.to_u32() == bound.schema,
+        Use::Template => false,
+    });
     let admitted = match WORKING_ON.get() {
         Some(schemas) => schemas.contains(&namespace),
         None if is_own => true,

@@ -9,7 +9,8 @@ use pgrx::{log, pg_guard, pg_sys};
 
 /// Every errand.
 fn errands() -> impl Iterator<Item = &'static Errand> {
-    database::ERRANDS.iter().copied().chain([metering::usage::ERRANDS, fleet::ERRANDS, transfer::ERRANDS]).flatten()
+    let others = [metering::usage::ERRANDS, fleet::ERRANDS, transfer::ERRANDS, transfer::moving::ERRANDS];
+    database::ERRANDS.iter().copied().chain(others).flatten()
 }
 
 /// Where the postmaster starts a worker.

@@ -15,7 +15,7 @@ pub use launcher::init;
 
 use crate::level::Level;
 use crate::worker::task::Task;
-use crate::{access, database, home, metering, tenant};
+use crate::{access, database, home, metering, tenant, transfer};
 use pgrx::prelude::*;
 
 pub const FUNCTIONS: &[(Level, &str)] = &[(Level::Monitor, "tenancy.worker_tasks")];
@@ -27,7 +27,9 @@ pub const RELATIONS: &[(Level, &str)] =
 fn tasks() -> Vec<&'static Task> {
     let tasks: &[&[&'static [Task]]] = match home::here() {
         Some(_) => &[&[metering::usage::TASKS, database::TASKS_AT_HOME]],
-        None => &[database::TASKS, &[metering::usage::TASKS, access::TASKS], &tenant::TASKS],
+        None => {
+            &[database::TASKS, &[metering::usage::TASKS, access::TASKS], &tenant::TASKS, &[transfer::moving::TASKS]]
+        }
     };
     tasks.iter().copied().flatten().copied().flatten().collect()
 }

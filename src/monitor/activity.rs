@@ -20,8 +20,15 @@ pub struct Slot {
     /// What of [`HAS_USER`] and [`COUNTS`] is so.
     flags: AtomicU32,
     database: AtomicU32,
+    /// Where the transaction has the tenant's tables: a schema's oid, or one of [`SHARED`] and [`ELSEWHERE`].
+    place: AtomicU32,
     since: AtomicI64,
 }
+
+/// The tables that tenants share.
+pub const SHARED: u32 = 0;
+/// Another database.
+pub const ELSEWHERE: u32 = u32::MAX;
 
 const HAS_USER: u32 = 1;
 /// The transaction is one of the tenant's own, not of the product's work on it.
@@ -45,6 +52,7 @@ impl Slot {
             let backend = BoundBackend {
                 pid,
                 database: self.database.load(Ordering::Relaxed),
+                place: self.place.load(Ordering::Relaxed),
                 counts: flags & COUNTS != 0,
                 has_left: flags & LEFT != 0,
                 tenant: Uuid::from_bytes(self.tenant.load()),
@@ -64,6 +72,7 @@ impl Slot {
 pub struct BoundBackend {
     pub pid: i32,
     database: u32,
+    place: u32,
     /// Whether the transaction is one of the tenant's own.
     counts: bool,
     has_left: bool,
@@ -87,8 +96,8 @@ fn own_slot() -> Option<&'static Slot> {
     SLOTS.elements().get(version::backend_slot()?)
 }
 
-/// Says that this backend serves `tenant` from now on; `counts` when the transaction is one of the tenant's own.
-pub fn publish(tenant: &[u8; 16], user: Option<&[u8; 16]>, counts: bool) {
+/// Says that this backend serves `tenant` from now on, whose tables the transaction has at this place; `counts` when it is one of the tenant's own.
+pub fn publish(tenant: &[u8; 16], user: Option<&[u8; 16]>, place: u32, counts: bool) {
     if let Some(slot) = own_slot() {
         // SAFETY: plain reads of this process's id and database.
         let (pid, database) = unsafe { (pg_sys::MyProcPid, pg_sys::MyDatabaseId.to_u32()) };
@@ -99,6 +108,7 @@ pub fn publish(tenant: &[u8; 16], user: Option<&[u8; 16]>, counts: bool) {
             slot.user.store(user.unwrap_or(&[0; 16]));
             slot.flags.store(flags, Ordering::Relaxed);
             slot.database.store(database, Ordering::Relaxed);
+            slot.place.store(place, Ordering::Relaxed);
             slot.since.store(GetCurrentStatementStartTimestamp(), Ordering::Relaxed);
         });
     }
@@ -124,7 +134,7 @@ impl Drop for Room {
 /// Says that this backend serves `tenant` from now on, unless `most` others do; one that does already stays. Who asks at the same time waits
 /// for the other, so that there are never more. A transaction that comes back to a tenant without being bound anew, from a savepoint in which
 /// it was rebound, is not asked.
-pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, most: usize) -> Option<Room> {
+pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, place: u32, most: usize) -> Option<Room> {
     // SAFETY: a plain read.
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let own = own_slot();
@@ -140,7 +150,7 @@ pub fn take_room(tenant: &[u8; 16], user: Option<&[u8; 16]>, most: usize) -> Opt
     let (high, low) = words(tenant);
     LOCKS.alone(high ^ low, || {
         has_room().then(|| {
-            publish(tenant, user, true);
+            publish(tenant, user, place, true);
             Room(())
         })
     })
@@ -183,6 +193,14 @@ fn withdraw() {
     {
         slot.write(|slot| slot.pid.store(0, Ordering::Relaxed));
     }
+}
+
+/// The processes whose transactions have the tenant's tables at a place of this database, those included that have left it and may come back.
+pub fn backends_at(tenant: Uuid, database: pg_sys::Oid, is_there: impl Fn(u32) -> bool) -> Vec<i32> {
+    let backends = SLOTS.elements().iter().filter_map(Slot::read);
+    let backends = backends.filter(|backend| backend.counts && backend.tenant == tenant);
+    let backends = backends.filter(|backend| backend.database == database.to_u32() && is_there(backend.place));
+    backends.map(|backend| backend.pid).collect()
 }
 
 /// All backends that serve a tenant now.

@@ -11,7 +11,7 @@ mod refusals;
 mod shared;
 mod touches;
 
-pub use activity::{Room, bound_backends, leave, publish, take_room};
+pub use activity::{ELSEWHERE, Room, SHARED, backends_at, bound_backends, leave, publish, take_room};
 pub use attempts::{Kind, Reason, count as count_attempt};
 pub use buckets::{Ask, Key as BucketKey, Outcome, Part, secret, status as bucket_status, take};
 pub use maintenance::{Announced, Report, VISITS, announce, announced, launcher, set_launcher, visit};

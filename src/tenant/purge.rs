@@ -85,9 +85,12 @@ fn add_rows(tenant: Uuid, erased: &Erased) -> Result<()> {
     role::as_extension_owner(|| query::run(ADD_ROWS, &[tenant.into(), counts.into()]).map(drop))
 }
 
-/// Drops the tenant's schema, if it has one.
+/// Drops the tenant's schema, if it has one, and what a move has left.
 fn drop_schema(tenant: Uuid) -> Result<()> {
-    role::as_extension_owner(|| schema::drop_schema(tenant).map(drop))
+    role::as_extension_owner(|| {
+        schema::drop_schema(tenant)?;
+        schema::drop_left(tenant).map(drop)
+    })
 }
 
 /// Drops the tenant's database, if it has one. Commits.

@@ -1,4 +1,4 @@
-//! A tenant on its way: out of the database and into another.
+//! A tenant on its way: from one place to another on this server ([`moving`]), out of the database and into another.
 //!
 //! [`export`] writes everything of one tenant as records in the [`format`] that [`import`] reads. What belongs to a tenant is its tables
 //! ([`tables`]), wherever they are ([`remote`]: in a database of its own), and rows of the product's own ([`own`]); [`dump`] reads both, and
@@ -8,6 +8,7 @@ mod dump;
 mod export;
 mod format;
 mod import;
+pub mod moving;
 mod own;
 mod remote;
 mod tables;

@@ -2,11 +2,12 @@
 //!
 //! Requests and answers are JSON. Each domain names its errands; [`crate::maintenance`] knows them all.
 
-use super::process::Failure;
+use super::process::{self, Failure};
 use super::{Job, Worker};
 use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
 use crate::procedure::Procedure;
+use crate::role;
 use crate::scratch::{self, Scratch};
 use pgrx::pg_sys;
 use serde_json::{Value, json};
@@ -81,6 +82,14 @@ impl Sent {
         let answer = paper.get_mut("answer").map(Value::take);
         answer.ok_or_else(|| Error::State(format!("worker \"{}\" was ended", self.what), "Try again."))
     }
+}
+
+/// Runs a transaction of an errand as the extension's owner. Whoever has sent it waits for it, and may give up: locks are waited for longer than a worker
+/// does that nobody has sent.
+pub fn transaction<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let patiently = || role::with_settings([("lock_timeout", "60s")], work);
+    process::transaction(|| true, || role::as_extension_owner(patiently))?
+        .ok_or_else(|| Error::Internal("a transaction without locks was not begun".to_owned()))
 }
 
 /// Whether this process is a worker that another database has sent.

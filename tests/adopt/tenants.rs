@@ -104,6 +104,9 @@ fn organisations_become_tenants_and_their_keys_guard() {
             transaction.rollback().expect("roll back");
             fails(admin.batch_execute("SELECT limit_table('projects', 'projects')"), "0A000");
         }
+        // An export has them, and no other's.
+        let export = format!("SELECT count(*) FROM export_tenant('{}') e WHERE e::text LIKE '%by default%'", all[0]);
+        assert_eq!(text(&mut admin, &export), "1", "{key_type}");
         // A purge removes the tenant's rows, and no other's.
         database
             .connect("operator")

@@ -31,15 +31,15 @@ const CALLS: [(&str, &str); 36] = [
     ("operator", "SELECT set_plan_rate_limit('enterprise', 'api', 1000000)"),
     ("operator", "SELECT set_tenant_limit('TENANT', 'calls', NULL, 'month')"),
     ("operator", "SELECT set_tenant_rate_limit('TENANT', 'api', 1000000)"),
-    ("operator", "SELECT load_plans('agents')"),
+    ("operator", "SELECT load_plans('hybrid')"),
     ("operator", "SELECT create_metric('mine', 'sum')"),
     ("operator", "SELECT set_subscription('TENANT', 'active')"),
     ("operator", "SELECT * FROM close_billing_period('TENANT', '2020-01')"),
     ("admin", "SELECT grant_access('app', 'admin')"),
     ("admin", "SELECT revoke_access('client')"),
-    ("admin", "SELECT register_template('mine', 'acme_acme')"),
+    ("admin", "SELECT register_template('mine', 'crm_own')"),
     ("admin", "SELECT limit_table('tenancy.memberships', 'people')"),
-    ("admin", "SELECT limit_table('acme_acme.contacts', 'contacts')"),
+    ("admin", "SELECT limit_table(CONTACTS, 'contacts')"),
     ("operator", "SELECT delete_tenant('TENANT')"),
 ];
 
@@ -52,6 +52,7 @@ fn what_the_control_database_keeps_cannot_be_changed_in_a_tenants_own() {
         one(&mut control.connect("app"), "SELECT create_user('home@example.com', tenant => $1)", &[&own.tenant]);
     control.connect("admin").batch_execute("SELECT add_jwt_key('one', 'HS256')").expect("key");
     sync(&control);
+    own.superuser().batch_execute("CREATE SCHEMA crm_own AUTHORIZATION owner").expect("a schema");
     let everything = || {
         let tables = rows(
             &mut own.superuser(),
@@ -65,11 +66,13 @@ fn what_the_control_database_keeps_cannot_be_changed_in_a_tenants_own() {
             .collect::<Vec<String>>()
     };
     let before = everything();
+    let contacts: u32 = one(&mut own.superuser(), "SELECT 'acme_acme.contacts'::regclass::oid", &[]);
     for (role, call) in CALLS {
         let call = call
             .replace("TENANT", &own.tenant.to_string())
             .replace("USER", &user.to_string())
-            .replace("HOME", &home.to_string());
+            .replace("HOME", &home.to_string())
+            .replace("CONTACTS", &contacts.to_string());
         let mut session = own.database.connect(role);
         let result = if call.starts_with("CALL") {
             session.batch_execute(&call)

@@ -4,7 +4,7 @@ use super::*;
 use aws_lc_rs::digest;
 
 /// Numbers the records anew, and ends them as they would end: what is left is a file that only its content betrays.
-fn sign(records: &mut Vec<Record>) {
+pub fn sign(records: &mut Vec<Record>) {
     records.retain(|record| record.1 != "end");
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut rows = 0;
@@ -45,6 +45,7 @@ struct World {
     acme: Uuid,
     victim: Uuid,
     exported: Vec<Record>,
+    before: (String, String),
 }
 
 impl World {
@@ -69,7 +70,9 @@ impl World {
         let exported = export(&database, acme);
         rows(&mut operator, "SELECT delete_tenant($1)", &[&acme]);
         database.connect("admin").batch_execute(&format!("CALL purge_tenant('{acme}', true)")).expect("purge");
-        World { database, acme, victim, exported }
+        store(&database, &[]);
+        let before = (traces(&database), picture(&database, None));
+        World { database, acme, victim, exported, before }
     }
 
     /// Imports the file as someone has changed it, which fails so and leaves nothing.
@@ -83,12 +86,12 @@ impl World {
 
     #[track_caller]
     fn refuses_unsigned(&self, what: &str, sqlstate: &str, records: &[Record]) {
-        let before = (traces(&self.database), picture(&self.database, None));
+        let before = &self.before;
         let result = import(&self.database, records, "");
         assert!(result.is_err(), "{what} was loaded");
         let fault = fails(result, sqlstate);
         let after = (traces(&self.database), picture(&self.database, None));
-        assert!(before == after, "{what} left something: {}\n{}\n{}", fault.message(), before.0, after.0);
+        assert!(*before == after, "{what} left something: {}\n{}\n{}", fault.message(), before.0, after.0);
     }
 
     fn victims<T: postgres::types::FromSqlOwned>(&self, sql: &str) -> T {

@@ -7,8 +7,7 @@ SELECT create_user('ada@example.com', 'Ada') AS ada, create_user('bob@example.co
 \echo '== 5. Two organizations: the one that had the application for itself, and a new one on trial'
 \echo
 \set ECHO queries
-SELECT create_tenant('The first one', slug => 'default', plan => 'pro', owner => :'mia') AS first,
-       create_tenant('Acme', slug => 'acme', owner => :'ada') AS acme \gset
+SELECT create_tenant('Acme', slug => 'acme', owner => :'ada') AS acme \gset
 SELECT set_subscription(:'first', 'active', stripe_customer_id => 'cus_F1rst', stripe_subscription_id => 'sub_1'),
        set_subscription(:'acme', 'trialing', date_trunc('day', now()) - interval '10 days', date_trunc('day', now()) + interval '20 days',
                         'cus_Acm3', 'sub_2', follows_period => true) \g /dev/null
@@ -17,6 +16,10 @@ FROM tenancy.tenants AS t JOIN tenancy.subscriptions AS s ON s.tenant_id = t.id 
 \set ECHO none
 
 \connect - :app
+BEGIN;
+SELECT set_tenant_by_slug('default') \g /dev/null
+SELECT add_member(:'mia', 'owner') \g /dev/null
+COMMIT;
 BEGIN;
 SELECT set_tenant_by_slug('acme', :'ada') \g /dev/null
 SELECT 'Bearer ' || issue_jwt(:'ada', scopes => '{*}') AS ada_session \gset
@@ -29,6 +32,7 @@ COMMIT;
 \connect - :client
 \set header :mia_session \set whose 'Mia, in the first one' \ir ../request.sql
 INSERT INTO agents (name) VALUES ('Scout'), ('Clerk');
+SELECT count(*) AS agents_that_were_there FROM agents WHERE name NOT IN ('Scout', 'Clerk');
 INSERT INTO schedules (agent_id, every) SELECT id, '1 hour' FROM agents WHERE name = 'Scout' RETURNING every;
 SELECT id AS firsts_scout FROM agents WHERE name = 'Scout' \gset
 COMMIT;

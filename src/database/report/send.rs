@@ -4,10 +4,7 @@ use super::uses;
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
 use crate::home;
-use crate::metering::usage::{
-    self,
-    days::{self, Files},
-};
+use crate::metering::usage::days::{self, Files};
 use crate::query;
 use crate::worker::errand;
 use pgrx::{Uuid, pg_sys};
@@ -33,9 +30,8 @@ pub fn batch() -> Result<(u64, bool)> {
     if home::here().is_some() && step().try_lock(Mode::Exclusive) { report() } else { Ok((0, false)) }
 }
 
-/// Reports all that is committed now.
+/// Reports all that has been rolled up: in a transaction that has not done that, whose lock nobody must wait for who is waited for here.
 pub fn report_all() -> Result<()> {
-    usage::roll_up()?;
     step().lock(Mode::Exclusive);
     while report()?.1 {}
     Ok(())

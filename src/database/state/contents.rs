@@ -36,7 +36,7 @@ pub const COPIED: &[Copied] = &[
     all("added_roles", &["role"]),
     Copied { table: "stored_jwt_keys", key: &["kid"], rows: "true", own: &["signing_key"] },
     all("limited_memberships", &["resource"]),
-    Copied { table: TENANTS, key: &["id"], rows: "x.id = $1", own: &[] },
+    Copied { table: TENANTS, key: &["id"], rows: "x.id = $1", own: &["moved_from"] },
     of_tenant("subscriptions", &["tenant_id"]),
     of_tenant("tenant_limits", &["tenant_id", "resource", "period"]),
     of_tenant("tenant_rate_limits", &["tenant_id", "resource"]),

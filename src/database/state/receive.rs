@@ -7,13 +7,18 @@ use crate::guard::lock::{Mode, Subject};
 use crate::home;
 use crate::metering::limit;
 use crate::query::{self, literal};
-use crate::role;
 use crate::uuid;
-use crate::worker::process;
+use crate::worker::errand;
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
 const RECEIVED: &str = "SELECT version FROM tenancy.received_state";
+/// Each key has a place where its last use is marked.
+const USES: [&str; 2] = [
+    "DELETE FROM tenancy.api_key_usage u WHERE NOT EXISTS (SELECT FROM tenancy.stored_api_keys k WHERE k.id = u.key_id)",
+    "INSERT INTO tenancy.api_key_usage (key_id) SELECT k.id FROM tenancy.stored_api_keys k
+        WHERE NOT EXISTS (SELECT FROM tenancy.api_key_usage u WHERE u.key_id = k.id)",
+];
 const FORGET: &str = "DELETE FROM tenancy.received_state";
 const NOTE: &str = "INSERT INTO tenancy.received_state (version, digest) VALUES ($1, $2)";
 const COLUMNS: &str = "SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -70,6 +75,9 @@ impl Told {
         }
         for copied in COPIED {
             self.take_table(copied)?;
+        }
+        for keep_uses in USES {
+            query::run(keep_uses, &[])?;
         }
         query::run(FORGET, &[])?;
         query::run(NOTE, &[self.version.into(), self.digest.as_str().into()]).map(drop)
@@ -186,9 +194,9 @@ fn call(sql: &str, args: &[String]) -> Result<()> {
 /// The errand.
 pub fn run(request: &Value) -> Result<Value> {
     let told = Told::read(request).ok_or_else(|| Error::Internal("a state cannot be read".to_owned()))?;
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_rows()))?;
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_limits()))?;
+    errand::transaction(|| told.take_rows())?;
+    errand::transaction(|| told.take_limits())?;
     // A level that a role cannot have here leaves what went before as it is.
-    process::transaction(|| true, || role::as_extension_owner(|| told.take_levels()))?;
+    errand::transaction(|| told.take_levels())?;
     Ok(json!({}))
 }

@@ -5,9 +5,11 @@ use super::tell::{self, Outcome};
 use crate::database::report;
 use crate::error::{Result, SqlResult};
 use crate::home;
+use crate::metering::usage;
 use crate::procedure::Procedure;
 use crate::query;
 use crate::role;
+use crate::scratch;
 use crate::worker::process::Failure;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -48,6 +50,7 @@ pub fn batch() -> Result<(u64, bool)> {
 /// Looks at every database for what nobody has queued, where someone has switched the triggers off: queues it.
 pub fn sweep() -> Result<(u64, bool)> {
     query::run(TIDY, &[])?;
+    scratch::remove_orphans()?;
     super::note::note_all()?;
     Ok((0, false))
 }
@@ -62,8 +65,11 @@ fn sync_tenant_databases(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 
 fn sync_all(procedure: &Procedure) -> Result<()> {
     if home::here().is_some() {
+        role::as_extension_owner(usage::roll_up)?;
+        procedure.commit();
         return role::as_extension_owner(report::report_all);
     }
+    scratch::remove_orphans()?;
     role::as_extension_owner(|| query::run(SPREAD, &[]))?;
     procedure.commit();
     let (mut last, mut synced, mut failed) = (None, 0_u64, 0_u64);

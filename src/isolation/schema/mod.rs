@@ -1,23 +1,24 @@
 //! Isolation by schemas: each tenant has one of its own, an exact copy of a template.
 //!
-//! [`template`] registers what schemas are made from; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
+//! [`template`] registers what schemas are made from, [`derive`](self) makes such a thing of shared tables; [`tenant`] makes and drops them, under the names of [`name`]; [`copy`] is the copying;
 //! [`version`] says which migrations a schema has; [`outside`] finds what would be dropped with one; [`drift`] compares them with their templates; [`statistics`] is for those who run them; [`events`] keeps the registry true when
 //! schemas are renamed, dropped or restored by hand.
 
-mod copy;
+pub mod copy;
+mod derive;
 mod drift;
 mod events;
-mod name;
-mod outside;
+pub mod name;
+pub mod outside;
 mod statistics;
 mod template;
 mod tenant;
-mod version;
+pub mod version;
 
-pub use copy::{Data, File, Place, Plan, Schema, make as carry_out, plan, unload};
+pub use copy::{Data, File, Place, Plan, Schema, plan, unload};
 pub use name::{check as check_name, fill as name_for};
 pub use template::{Template, unnamed as unnamed_template, unregister as unregister_template};
-pub use tenant::{create, drop_schema};
+pub use tenant::{create, drop_left, drop_schema};
 pub use version::{applied as applied_versions, record as record_versions};
 
 use crate::erased::{self, Erased};
@@ -39,6 +40,7 @@ pub fn erase(tenant: Uuid, erased: &mut Erased) -> Result<()> {
 
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "register_template"),
+    (Level::Admin, "derive_template"),
     (Level::Operator, "create_tenant_schema"),
     (Level::Admin, "clone_tenant_schema"),
     (Level::Admin, "delete_tenant_schema"),
@@ -64,6 +66,7 @@ extension_sql_file!(
         "tenant",
         "guard",
         register_template,
+        derive_template,
         create_tenant_schema,
         clone_tenant_schema,
         delete_tenant_schema,

@@ -14,15 +14,17 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// How tenants' schemas are named where nobody says otherwise.
-const TENANT_SCHEMA: &str = "tenant_{id}";
+pub const TENANT_SCHEMA: &str = "tenant_{id}";
 
-const FIND: &str = "SELECT template::pg_catalog.text, schema_name::pg_catalog.text, data_tables, tenant_schema FROM tenancy.templates WHERE template = $1";
+const FIND: &str = "SELECT template::pg_catalog.text, schema_name::pg_catalog.text, data_tables, tenant_schema, shared_schema::pg_catalog.text
+    FROM tenancy.templates WHERE template = $1";
 const OF_SCHEMA: &str =
     "SELECT template::pg_catalog.text FROM tenancy.templates WHERE schema_name = $1 AND template <> $2";
 const ALL: &str =
     "SELECT template::pg_catalog.text FROM tenancy.templates ORDER BY template = 'default' DESC, template LIMIT 2";
-const UPSERT: &str = "INSERT INTO tenancy.templates (template, schema_name, data_tables, tenant_schema) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (template) DO UPDATE SET schema_name = excluded.schema_name, data_tables = excluded.data_tables, tenant_schema = excluded.tenant_schema";
+const UPSERT: &str = "INSERT INTO tenancy.templates (template, schema_name, data_tables, tenant_schema, shared_schema) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (template) DO UPDATE SET schema_name = excluded.schema_name, data_tables = excluded.data_tables, tenant_schema = excluded.tenant_schema,
+        shared_schema = excluded.shared_schema";
 const DELETE: &str = "DELETE FROM tenancy.templates WHERE template = $1";
 const IN_USE: &str = "SELECT slug FROM tenancy.tenants WHERE template = $1 LIMIT 1";
 
@@ -35,10 +37,12 @@ pub struct Template {
     pub schema: String,
     pub data_tables: Vec<String>,
     pub tenant_schema: String,
+    /// Where the shared tables are that its own correspond to.
+    pub shared_schema: Option<String>,
 }
 
 impl Template {
-    fn find(name: &str) -> Result<Option<Self>> {
+    pub fn find(name: &str) -> Result<Option<Self>> {
         query::as_of_now(|| {
             query::first(FIND, &[name.into()], |row| {
                 Ok(Self {
@@ -46,6 +50,7 @@ impl Template {
                     schema: row.must(2)?,
                     data_tables: row.must(3)?,
                     tenant_schema: row.must(4)?,
+                    shared_schema: row.get(5)?,
                 })
             })
         })
@@ -100,32 +105,61 @@ fn register_template(
     template_schema: Option<Name>,
     data_tables: default!(Option<Vec<Option<String>>>, "'{}'"),
     tenant_schema: default!(Option<&str>, "'tenant_{id}'"),
+    shared_schema: default!(Option<Name>, "NULL"),
 ) -> SqlResult<String> {
     let Name(template) = template.ok_or(Error::Null("template"))?;
-    let Name(schema_name) = template_schema.ok_or(Error::Null("template_schema"))?;
+    let Name(schema) = template_schema.ok_or(Error::Null("template_schema"))?;
     let data_tables = data_tables.ok_or(Error::Null("data_tables"))?;
-    let pattern = tenant_schema.ok_or(Error::Null("tenant_schema"))?;
-    if template.trim().is_empty() {
-        return Err(Error::invalid("a template needs a name", "").into());
-    }
-    name::check_pattern(pattern)?;
+    let tenant_schema = tenant_schema.ok_or(Error::Null("tenant_schema"))?.to_owned();
+    let shared_schema = shared_schema.map(|Name(schema)| schema);
+    check_template(&template)?;
+    name::check_pattern(&tenant_schema)?;
     query::refuse_old_snapshot("a template cannot be registered")?;
     Subject::template(&template).lock(Mode::Exclusive);
-    let schema = Schema::get(&schema_name)?;
+    let found = Schema::get(&schema)?;
+    // Whatever stands against a copy is better said now than when the first tenant comes.
+    let plan = || copy::plan(&found, TENANT_SCHEMA, &Data::Tables(Vec::new()));
+    name::check_ordinary(&found)?;
+    let data_tables = check_tables(&found, data_tables, &plan()?)?;
+    let new = Template { name: template, schema, data_tables, tenant_schema, shared_schema };
+    register(&new, &found)?;
+    Ok(new.name)
+}
+
+/// Fails on a name that no template can have.
+pub fn check_template(template: &str) -> Result<()> {
+    if template.trim().is_empty() { Err(Error::invalid("a template needs a name", "")) } else { Ok(()) }
+}
+
+/// Fails unless there is a schema of this name that tables can be shared in.
+pub fn check_shared(name: &str) -> Result<Schema> {
+    let schema = Schema::get(name)?;
     name::check_ordinary(&schema)?;
-    if let Some(label::Use::Tenant(_)) = label::of_schema(schema.oid) {
+    match label::of_schema(schema.oid) {
+        None => Ok(schema),
+        Some(_) => Err(Error::invalid(
+            format!("schema \"{name}\" is a tenant's or a template's"),
+            "Name the schema of the tables that tenants share.",
+        )),
+    }
+}
+
+/// Writes down a template, which is locked, and what it is made from. Nothing stands against a copy of that.
+pub fn register(new: &Template, schema: &Schema) -> Result<()> {
+    let Template { name: template, schema: schema_name, data_tables, tenant_schema: pattern, shared_schema } = new;
+    if let Some(label::Use::Tenant(_) | label::Use::Moved(_)) = label::of_schema(schema.oid) {
         return Err(Error::invalid(
             format!("schema \"{schema_name}\" belongs to a tenant"),
             "Copy it with clone_tenant_schema(), or register a schema of its own.",
-        )
-        .into());
+        ));
     }
+    shared_schema.as_deref().map(check_shared).transpose()?;
     if let Some(other) = query::value::<String>(OF_SCHEMA, &[schema_name.as_str().into(), template.as_str().into()])? {
-        return Err(Error::Duplicate("template of this schema", other).into());
+        return Err(Error::Duplicate("template of this schema", other));
     }
-    let before = Template::find(&template)?;
-    if let Some(before) = before.as_ref().filter(|before| before.schema != schema_name) {
-        refuse_in_use(&template)?;
+    let before = Template::find(template)?;
+    if let Some(before) = before.as_ref().filter(|before| before.schema != *schema_name) {
+        refuse_in_use(template)?;
         if Schema::find(&before.schema)?.is_some() {
             query::statement(
                 &format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS NULL", ident(&before.schema)),
@@ -133,33 +167,40 @@ fn register_template(
             )?;
         }
     }
-    // Whatever stands against a copy is better said now than when the first tenant comes.
-    let data_tables =
-        check_tables(&schema, data_tables, &copy::plan(&schema, TENANT_SCHEMA, &Data::Tables(Vec::new()))?)?;
     let label = literal(&format!("{}{template}", label::TEMPLATE));
-    query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS {label}", ident(&schema_name)), &[])?;
-    let args = [template.as_str().into(), schema_name.as_str().into(), data_tables.clone().into(), pattern.into()];
+    query::statement(&format!("SECURITY LABEL FOR {PROVIDER} ON SCHEMA {} IS {label}", ident(schema_name)), &[])?;
+    let args = [
+        template.as_str().into(),
+        schema_name.as_str().into(),
+        data_tables.clone().into(),
+        pattern.as_str().into(),
+        shared_schema.as_deref().into(),
+    ];
     query::run(UPSERT, &args)?;
     holder::refuse_all_unsafe()?;
     // SAFETY: reads the role's attributes.
     if unsafe { pg_sys::has_bypassrls_privilege(schema.owner) } {
         warning!(
             "the owner of schema {} bypasses row security: what tenants' triggers do while their schemas are migrated, they would do with its rights; prefer an ordinary owner",
-            ident(&schema_name)
+            ident(schema_name)
         );
     }
-    let describe = |schema: &str, data_tables: &[String], pattern: &str| {
-        let tables = data_tables.iter().map(String::as_str);
-        Object::new().text("schema_name", schema).texts("data_tables", tables).text("tenant_schema", pattern).finish()
+    let describe = |template: &Template| {
+        let tables = template.data_tables.iter().map(String::as_str);
+        let object = Object::new().text("schema_name", &template.schema).texts("data_tables", tables);
+        let object = object.text("tenant_schema", &template.tenant_schema);
+        match &template.shared_schema {
+            Some(shared) => object.text("shared_schema", shared).finish(),
+            None => object.finish(),
+        }
     };
     audit::record(&Entry {
         action: "template.register",
-        target: Some(&template),
-        before: before.map(|before| describe(&before.schema, &before.data_tables, &before.tenant_schema)),
-        after: Some(describe(&schema_name, &data_tables, pattern)),
+        target: Some(template),
+        before: before.as_ref().map(describe),
+        after: Some(describe(new)),
         ..Entry::default()
-    })?;
-    Ok(template)
+    })
 }
 
 fn refuse_in_use(template: &str) -> Result<()> {

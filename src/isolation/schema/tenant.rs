@@ -220,13 +220,7 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
     let row = Row::lock(tenant)?;
     let Some(schema) = row.schema.filter(|_| !row.has_database) else { return Ok(false) };
     if let Some(found) = query::as_of_now(|| Schema::find(&schema))? {
-        outside::lock(&found)?;
-        outside::refuse_dependents(&found)?;
-        // What goes with the schema is what was to go.
-        let drop = || query::statement(&format!("DROP SCHEMA {} CASCADE", ident(&schema)), &[]);
-        guard::schema::while_working_on(&[found.oid], || {
-            role::with_settings([("client_min_messages", "warning")], drop)
-        })?;
+        drop_all_of(&found)?;
     }
     query::run(DETACH, &[tenant.into()])?;
     version::remove(tenant)?;
@@ -239,6 +233,32 @@ pub fn drop_schema(tenant: Uuid) -> Result<bool> {
         ..Entry::default()
     })?;
     Ok(true)
+}
+
+/// Drops a schema with everything in it.
+fn drop_all_of(schema: &Schema) -> Result<()> {
+    outside::lock(schema)?;
+    outside::refuse_dependents(schema)?;
+    // What goes with the schema is what was to go.
+    let drop = || query::statement(&format!("DROP SCHEMA {} CASCADE", ident(&schema.name)), &[]);
+    guard::schema::while_working_on(&[schema.oid], || role::with_settings([("client_min_messages", "warning")], drop))
+        .map(std::mem::drop)
+}
+
+const LEFT: &str = "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_seclabel s JOIN pg_catalog.pg_namespace n ON n.oid = s.objoid
+    WHERE s.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND s.provider = 'pg_tenancy' AND s.label = $1 ORDER BY n.nspname";
+
+/// Drops the schemas that the tenant was moved out of; their names. The caller is the extension's owner.
+pub fn drop_left(tenant: Uuid) -> Result<Vec<String>> {
+    Subject::schema_of(tenant).lock(Mode::Exclusive);
+    let left: Vec<String> =
+        query::current_rows(LEFT, &[format!("{}{tenant}", label::MOVED).into()], |row| row.must(1))?;
+    for name in &left {
+        if let Some(found) = query::as_of_now(|| Schema::find(name))? {
+            drop_all_of(&found)?;
+        }
+    }
+    Ok(left)
 }
 
 /// Drops a tenant's schema at once.

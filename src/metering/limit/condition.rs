@@ -51,7 +51,9 @@ pub fn settings(path: &str) -> impl Iterator<Item = (&str, &str)> {
 /// The `search_path` that names in a condition on a table of this schema are found by: a tenant's has the names of its template.
 pub fn search_path(namespace: pg_sys::Oid) -> String {
     match namespace::usage(namespace) {
-        Some(Use::Tenant(_) | Use::Template) => format!("{}, pg_catalog, pg_temp", ident(&namespace::name(namespace))),
+        Some(Use::Tenant(_) | Use::Moved(_) | Use::Template) => {
+            format!("{}, pg_catalog, pg_temp", ident(&namespace::name(namespace)))
+        }
         None => "pg_catalog, pg_temp".to_owned(),
     }
 }

@@ -73,7 +73,7 @@ fn look_again(changed: &Member) -> Result<()> {
                 .execute()?;
         }
         match namespace::usage(changed.namespace) {
-            Some(Use::Template) => {}
+            Some(Use::Template | Use::Moved(_)) => {}
             Some(Use::Tenant(tenant)) => counter::forget(&limited.resource, &[tenant])?,
             None => counter::forget_all(&limited.resource)?,
         }
@@ -100,7 +100,7 @@ fn note_restored() -> Result<()> {
         let is_known = resources::counted()?.contains(&resource);
         match namespace::usage(schema) {
             Some(Use::Tenant(tenant)) => counter::forget(&resource, &[tenant])?,
-            Some(Use::Template) => {}
+            Some(Use::Template | Use::Moved(_)) => {}
             None if is_known => resources::renew(&resource)?,
             None => {}
         }

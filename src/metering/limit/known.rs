@@ -97,7 +97,7 @@ pub unsafe fn plan(trigger: *mut pg_sys::TriggerData) -> Result<Plan> {
         let tenant = match namespace::usage((*relation).relnamespace) {
             _ if column != Tenant::Unknown => column,
             Some(Use::Tenant(tenant)) => Tenant::Of(tenant),
-            Some(Use::Template) => Tenant::Nobody,
+            Some(Use::Template | Use::Moved(_)) => Tenant::Nobody,
             None if relation::is_protected((*(*trigger).tg_relation).rd_id) => {
                 let table = relation::name((*(*trigger).tg_relation).rd_id);
                 return Err(Error::Unprotectable(

@@ -8,11 +8,12 @@ use crate::role;
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
-/// Tables with rows of their own that count a resource: those that tenants share, and those in a tenant's schema. `$1` is the tenant, `$2` how
+/// Tables with rows of their own that count a resource: those that tenants share, unless they hold rows that were moved, and those in a tenant's schema. `$1` is the tenant, `$2` how
 /// the arguments of their triggers begin.
 const TABLES: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname), c.relowner, n.oid, t.tgargs,
         p.tenant_column::pg_catalog.text, p.tenant_type, p.table_name IS NULL
     FROM (SELECT table_name::pg_catalog.oid AS oid FROM tenancy.protected_tables
+              WHERE NOT EXISTS (SELECT FROM tenancy.tenants m WHERE m.id = $1 AND m.moved_from = 'row')
           UNION SELECT r.oid FROM tenancy.tenants s JOIN pg_catalog.pg_namespace m ON m.nspname = s.schema_name
               JOIN pg_catalog.pg_class r ON r.relnamespace = m.oid WHERE s.id = $1) candidates
     JOIN pg_catalog.pg_class c ON c.oid = candidates.oid AND c.relkind = 'r' AND c.relhastriggers

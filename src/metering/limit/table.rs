@@ -221,7 +221,7 @@ fn roots(table: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
     match namespace::usage(member.namespace) {
         Some(Use::Tenant(_)) => Ok(vec![table]),
         Some(Use::Template) => copies(&member),
-        None => Err(Error::Unprotectable(
+        None | Some(Use::Moved(_)) => Err(Error::Unprotectable(
             format!("{} is not protected, so that its rows are no tenant's", member.name),
             format!("SELECT protect_table({});", literal(&member.name)),
         )),

@@ -6,10 +6,9 @@ use super::rollup;
 use crate::context::registry::{self, Isolation};
 use crate::error::{Error, Result};
 use crate::home;
-use crate::role;
 use crate::scratch;
 use crate::uuid;
-use crate::worker::{errand, process};
+use crate::worker::errand;
 use pgrx::Uuid;
 use serde_json::{Value, json};
 
@@ -44,16 +43,11 @@ pub fn answer(request: &Value) -> Result<Value> {
     let [buckets, uniques] = files.map(|name| scratch::path(&name));
     let (buckets, uniques) = (buckets?, uniques?);
     let tenant = Uuid::from_bytes(tenant);
-    process::transaction(|| true, || role::as_extension_owner(|| rollup::take_what_is_there(false)))?;
-    let days = process::transaction(
-        || true,
-        || {
-            role::as_extension_owner(|| {
-                let days = days::differing(&days::checksums(tenant)?, &theirs);
-                days::unload(tenant, &days, [&buckets, &uniques])?;
-                Ok(days)
-            })
-        },
-    )?;
-    Ok(json!(days.unwrap_or_default()))
+    errand::transaction(|| rollup::take_what_is_there(false))?;
+    let days = errand::transaction(|| {
+        let days = days::differing(&days::checksums(tenant)?, &theirs);
+        days::unload(tenant, &days, [&buckets, &uniques])?;
+        Ok(days)
+    })?;
+    Ok(json!(days))
 }

@@ -1,10 +1,12 @@
 //! Privileges: what an object of the copy is granted beyond what a new object has, in the order of its ACL.
 
+use super::Schema;
 use super::catalog::{Catalog, Kind, Object, class};
 use super::describe::Part;
 use super::plan::Step;
 use crate::error::Result;
 use crate::query::{self, ident};
+use crate::relation::role_name;
 use pgrx::pg_sys::Oid;
 
 /// Every entry of the ACLs of objects that have one, and of what a new object of who makes it would have (`base`).
@@ -67,17 +69,22 @@ struct Change {
     after: String,
 }
 
-fn read(schema: Oid, catalog: &Catalog) -> Result<Vec<Acl>> {
+fn read(schema: &Schema, catalog: &Catalog) -> Result<Vec<Acl>> {
     let oids = |objects: &mut dyn Iterator<Item = Oid>| objects.collect::<Vec<Oid>>();
     let relations = oids(&mut catalog.relations.iter().map(|relation| relation.oid));
     let functions = oids(&mut catalog.functions.iter().map(|function| function.oid));
     let types = oids(&mut catalog.types.iter().map(|found| found.oid));
     let mut acls: Vec<Acl> = Vec::new();
-    let entries = query::rows(ENTRIES, &[relations.into(), functions.into(), types.into(), schema.into()], |row| {
-        let entry =
-            Entry { grantor: row.must(6)?, grantee: row.must(7)?, privilege: row.must(8)?, grantable: row.must(9)? };
-        Ok(((row.must(1)?, row.must(2)?), row.must::<i32>(3)?, row.must::<Oid>(4)?, row.must::<bool>(5)?, entry))
-    })?;
+    let entries =
+        query::rows(ENTRIES, &[relations.into(), functions.into(), types.into(), schema.oid.into()], |row| {
+            let entry = Entry {
+                grantor: row.must(6)?,
+                grantee: row.must(7)?,
+                privilege: row.must(8)?,
+                grantable: row.must(9)?,
+            };
+            Ok(((row.must(1)?, row.must(2)?), row.must::<i32>(3)?, row.must::<Oid>(4)?, row.must::<bool>(5)?, entry))
+        })?;
     for (object, column, owner, is_base, entry) in entries {
         if acls.last().is_none_or(|acl| (acl.object, acl.column) != (object, column)) {
             acls.push(Acl { object, column, owner, base: Vec::new(), target: Vec::new() });
@@ -85,6 +92,19 @@ fn read(schema: Oid, catalog: &Catalog) -> Result<Vec<Acl>> {
         if let Some(acl) = acls.last_mut() {
             if is_base { acl.base.push(entry) } else { acl.target.push(entry) }
         }
+    }
+    // The copy of a schema may get another owner than its original has.
+    for acl in acls.iter_mut().filter(|acl| acl.object.0 == class::SCHEMA && acl.owner != schema.owner) {
+        let (before, after) = (role_name(acl.owner), role_name(schema.owner));
+        for entry in acl.base.iter_mut().chain(&mut acl.target) {
+            if entry.grantor == acl.owner {
+                entry.grantor = schema.owner;
+            }
+            if entry.grantee == before {
+                entry.grantee.clone_from(&after);
+            }
+        }
+        acl.owner = schema.owner;
     }
     Ok(acls)
 }
@@ -157,7 +177,7 @@ pub struct Grants {
 }
 
 /// What each object is granted beyond a new one: its kind and name, and the statements less these.
-fn changes(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Vec<(&'static str, String, Vec<Change>)>> {
+fn changes(schema: &Schema, catalog: &Catalog, destination: &str) -> Result<Vec<(&'static str, String, Vec<Change>)>> {
     let mut all = Vec::new();
     for acl in read(schema, catalog)? {
         let (class, oid) = acl.object;
@@ -189,7 +209,7 @@ fn changes(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Vec<(&'s
 }
 
 /// The statements that give the copy in `destination` the privileges of `schema`. Objects that need the same are named together.
-pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants> {
+pub fn steps(schema: &Schema, catalog: &Catalog, destination: &str) -> Result<Grants> {
     let mut groups: Vec<(&'static str, Vec<Change>, Vec<String>)> = Vec::new();
     for (kind, name, changes) in changes(schema, catalog, destination)? {
         match groups.iter_mut().find(|(known, wanted, _)| *known == kind && *wanted == changes) {
@@ -212,7 +232,7 @@ pub fn steps(schema: Oid, catalog: &Catalog, destination: &str) -> Result<Grants
 }
 
 /// The privileges of each object, and the default ones, in words that can be compared.
-pub fn parts(schema: Oid, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
+pub fn parts(schema: &Schema, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
     for (_, name, changes) in changes(schema, catalog, name)? {
         let texts =
@@ -224,7 +244,7 @@ pub fn parts(schema: Oid, catalog: &Catalog, name: &str) -> Result<Vec<Part>> {
             None => parts.push(Part { kind: "privileges", name, definition: text }),
         }
     }
-    let defaults = defaults(schema, name)?.into_iter().map(|step| step.sql).collect::<Vec<String>>().join("; ");
+    let defaults = defaults(schema.oid, name)?.into_iter().map(|step| step.sql).collect::<Vec<String>>().join("; ");
     if !defaults.is_empty() {
         parts.push(Part { kind: "default privileges", name: ident(name), definition: defaults });
     }

@@ -2,8 +2,8 @@
 //!
 //! [`catalog`] reads what there is, after [`unclonable`] has found nothing that a copy could not be exact about; [`plan`] makes the statements
 //! of it ([`objects`], [`constraints`], [`tables`], [`notes`]), by dependency ([`order`]), with the names in function bodies that are kept as
-//! text replaced ([`body`]); [`rows`] copies rows; a plan that
-//! another database is to carry out travels as [`portable`] says; [`grants`] the privileges; [`describe`] writes a schema down so that two can be compared.
+//! text replaced ([`body`]); [`rows`] copies rows; a plan that another database is to carry out travels as [`portable`] says; [`grants`] the
+//! privileges; [`describe`] writes a schema down so that two can be compared; [`unguard`] takes the guard off what is copied from shared tables.
 //!
 //! Each statement runs as the owner of what it makes, so that users' code (a domain's check runs when a default is merely parsed) never has other rights; nothing of theirs runs as the product.
 
@@ -20,10 +20,11 @@ mod portable;
 mod rows;
 mod tables;
 mod unclonable;
+mod unguard;
 
 pub use describe::Part;
 pub use plan::Plan;
-pub use rows::{Data, File, Place, unload};
+pub use rows::{Data, File, Place, copy as copy_rows, unload};
 
 use crate::error::{Error, Result};
 use crate::extension;
@@ -87,31 +88,52 @@ const LOOK_UP: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// Runs `work` with the schema first in `search_path` and settings that every text is read and written by.
-fn in_schema<T>(schema: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let path = format!("{}, pg_catalog, pg_temp", ident(schema));
+/// Runs `work` with the schema first in `search_path` and settings that every text is read and written by. Names that are not found there are
+/// looked for in `others`.
+fn in_schema<T>(schema: &str, others: &[&str], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let schemas = [schema].into_iter().chain(others.iter().copied()).chain(["pg_catalog", "pg_temp"]);
+    let path = schemas.map(ident).collect::<Vec<_>>().join(", ");
     role::with_settings(SETTINGS.into_iter().chain([("search_path", path.as_str())]), work)
 }
 
+/// What is taken off a catalog before a plan is made of it, so that the copy has it not.
+type Adjust<'a> = &'a dyn Fn(&mut Catalog) -> Result<()>;
+
 /// Reads a schema as its owner, for `work` to make something of it: a plan for a copy of this name, or a description.
-fn read<T>(source: &Schema, destination: &str, work: impl FnOnce(&Catalog, &Planner) -> Result<T>) -> Result<T> {
+fn read<T>(
+    source: &Schema,
+    destination: &str,
+    adjust: Option<Adjust>,
+    work: impl FnOnce(&Catalog, &Planner) -> Result<T>,
+) -> Result<T> {
     let read = || {
-        let catalog = Catalog::read(source.oid)?;
+        let mut catalog = Catalog::read(source.oid, adjust.is_none())?;
+        adjust.map_or(Ok(()), |adjust| adjust(&mut catalog))?;
         let names = names(&catalog);
         work(&catalog, &Planner::new(&catalog, source, destination, &names))
     };
     guard::schema::while_working_on(&[source.oid], || {
         let look_up = || role::with_settings(LOOK_UP, || query::as_of_now(read));
-        role::as_owner(source.owner, || in_schema(&source.name, look_up))
+        role::as_owner(source.owner, || in_schema(&source.name, &[], look_up))
     })
 }
 
 /// What a copy of `source` under the name `destination` takes. Fails when it could not be exact.
 pub fn plan(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
-    unclonable::refuse(source.oid)?;
-    read(source, destination, |catalog, planner| {
+    plan_of(source, destination, data, None)
+}
+
+/// The same of a schema that shared tables are in, less its guard.
+pub fn plan_unguarded(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
+    let guard = unguard::Guard::read(source)?;
+    plan_of(source, destination, data, Some(&|catalog| guard.take_off(catalog)))
+}
+
+fn plan_of(source: &Schema, destination: &str, data: &Data, adjust: Option<Adjust>) -> Result<Plan> {
+    unclonable::refuse(source, adjust.is_some())?;
+    read(source, destination, adjust, |catalog, planner| {
         let mut plan = planner.plan(data)?;
-        let mut grants = grants::steps(source.oid, catalog, destination)?;
+        let mut grants = grants::steps(source, catalog, destination)?;
         plan.close = grants::defaults(source.oid, destination)?;
         plan.leave = grants.schema;
         // A view is filled with what its owner may read.
@@ -123,7 +145,7 @@ pub fn plan(source: &Schema, destination: &str, data: &Data) -> Result<Plan> {
 
 /// What `schema` consists of, written as if it were called `name`.
 pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
-    let foreign = unclonable::find(schema.oid)?;
+    let foreign = unclonable::find(schema, false)?;
     // Its operators would stand in for those that the catalogs are read with.
     let is_readable = !unclonable::has_operators(schema.oid)?;
     let foreign =
@@ -131,10 +153,10 @@ pub fn describe(schema: &Schema, name: &str) -> Result<Vec<Part>> {
     if !is_readable {
         return Ok(foreign.collect());
     }
-    let mut parts = read(schema, name, |catalog, planner| {
+    let mut parts = read(schema, name, None, |catalog, planner| {
         let mut parts = planner.parts()?;
         parts.extend(planner.comments());
-        parts.extend(grants::parts(schema.oid, catalog, name)?);
+        parts.extend(grants::parts(schema, catalog, name)?);
         Ok(parts)
     })?;
     parts.extend(foreign);
@@ -158,6 +180,33 @@ pub fn copy(source: &Schema, destination: &str, label: &str, data: &Data) -> Res
     make(&plan, destination, label, Some(source.oid), || rows::copy(&source.name, destination, &plan, data))
 }
 
+/// Copies a schema of shared tables, less their guard.
+pub fn copy_unguarded(source: &Schema, destination: &str, label: &str, data: &Data) -> Result<()> {
+    let plan = plan_unguarded(source, destination, data)?;
+    let fill = || rows::copy(&source.name, destination, &plan, data);
+    // What extensions have in the schema is named there without it.
+    make_with(&plan, destination, label, Some(source.oid), &[&source.name], &mut once(fill))?;
+    unguard::refuse_dependence(source, destination)
+}
+
+/// When rows can come into a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Its tables are there, without indexes, triggers and foreign keys; partitions are on their own.
+    Defined,
+    /// Partitions belong to their tables.
+    Attached,
+}
+
+/// Puts rows into a copy's tables.
+type Fill<'a> = &'a mut dyn FnMut(Moment) -> Result<()>;
+
+/// What fills tables as soon as they are there.
+fn once(fill: impl FnOnce() -> Result<()>) -> impl FnMut(Moment) -> Result<()> {
+    let mut fill = Some(fill);
+    move |_| fill.take().map_or(Ok(()), |fill| fill())
+}
+
 /// Makes what a plan says as a new schema of this name, which is the plan's own, labelled as given. `fill` is called once the tables are there, before
 /// they have indexes, triggers or foreign keys, and may read the schema `from` as well.
 pub fn make(
@@ -167,23 +216,38 @@ pub fn make(
     from: Option<Oid>,
     fill: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
+    make_with(plan, destination, label, from, &[], &mut once(fill))
+}
+
+/// The same, with names looked for in `others` that are not in the copy, and `fill` called at both moments.
+pub fn make_with(
+    plan: &Plan,
+    destination: &str,
+    label: &str,
+    from: Option<Oid>,
+    others: &[&str],
+    fill: Fill,
+) -> Result<()> {
     refuse_too_many_locks(plan)?;
     own_ddl::run(|| {
         let new = create(plan.owner, destination, label)?;
         let guests = guests(plan, extension::owner()?);
         let lend = |verb, preposition| lend(plan.owner, destination, &guests, verb, preposition);
+        let (attach, complete) = plan.complete.split_at(plan.attached);
         let make = || {
             lend("GRANT", "TO")?;
             run(&plan.define)?;
-            fill()?;
-            run(&plan.complete)?;
+            fill(Moment::Defined)?;
+            run(attach)?;
+            fill(Moment::Attached)?;
+            run(complete)?;
             run(&plan.finish)?;
             run(&plan.close)?;
             lend("REVOKE", "FROM")?;
             run(&plan.leave)
         };
         let schemas: Vec<Oid> = from.into_iter().chain([new]).collect();
-        guard::schema::while_working_on(&schemas, || in_schema(destination, make))?;
+        guard::schema::while_working_on(&schemas, || in_schema(destination, others, make))?;
         // The owner's code has run, while nobody looked: it could have put another schema in its place, or changed shared tables.
         row::verify_protection()?;
         match query::as_of_now(|| Schema::find(destination))? {

@@ -75,6 +75,8 @@ pub struct Plan {
     pub positions: Vec<Position>,
     /// What comes once the rows are there.
     pub complete: Vec<Step>,
+    /// How many steps of that it takes until partitions belong to their tables, with their indexes.
+    pub attached: usize,
     /// Privileges of the objects, and what needs them.
     pub finish: Vec<Step>,
     /// Default privileges, once nothing is left to be made.
@@ -144,6 +146,7 @@ impl<'a> Planner<'a> {
         complete.extend(self.attachments());
         complete.extend(self.indexes(true)?);
         complete.extend(self.index_attachments());
+        let attached = complete.len();
         complete.extend(self.statistics()?);
         complete.extend(self.table_states());
         complete.extend(self.rules()?);
@@ -162,6 +165,7 @@ impl<'a> Planner<'a> {
             rows: self.rows(),
             positions: self.positions(),
             complete,
+            attached,
             finish: self.refreshes(&order),
             close: Vec::new(),
             leave: Vec::new(),

@@ -16,6 +16,7 @@ impl Plan {
             "rows": self.rows.iter().map(Rows::to_json).collect::<Vec<Value>>(),
             "positions": self.positions.iter().map(Position::to_json).collect::<Vec<Value>>(),
             "complete": steps(&self.complete),
+            "attached": self.attached,
             "finish": steps(&self.finish),
             "close": steps(&self.close),
             "leave": steps(&self.leave),
@@ -24,6 +25,10 @@ impl Plan {
     }
 
     pub fn from_json(plan: &Value) -> Result<Self> {
+        let size = |name: &str| {
+            let missing = |_| Error::Internal(format!("a plan has no {name}"));
+            usize::try_from(number(plan, name)?).map_err(missing)
+        };
         let steps = |name: &str| list(plan, name)?.iter().map(Step::from_json).collect::<Result<Vec<Step>>>();
         Ok(Self {
             source: text(plan, "source")?.to_owned(),
@@ -32,11 +37,11 @@ impl Plan {
             rows: list(plan, "rows")?.iter().map(Rows::from_json).collect::<Result<_>>()?,
             positions: list(plan, "positions")?.iter().map(Position::from_json).collect::<Result<_>>()?,
             complete: steps("complete")?,
+            attached: size("attached")?,
             finish: steps("finish")?,
             close: steps("close")?,
             leave: steps("leave")?,
-            locks: usize::try_from(number(plan, "locks")?)
-                .map_err(|_| Error::Internal("a plan has no locks".to_owned()))?,
+            locks: size("locks")?,
         })
     }
 }

@@ -109,6 +109,18 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where a sequence is.
+    pub fn of(schema: &str, sequence: &str, owner: pg_sys::Oid) -> Result<Option<Self>> {
+        let name = format!("{}.{}", ident(schema), ident(sequence));
+        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {name}");
+        let place: Vec<Option<String>> = role::as_owner(owner, || query::current_column(&read, &[]))?;
+        let place = place.iter().flatten().find_map(|place| place.split_once(','));
+        let Some((Ok(value), is_called)) = place.map(|(value, is_called)| (value.parse(), is_called == "t")) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { sequence: sequence.to_owned(), owner, value, is_called }))
+    }
+
     /// Puts the sequence of this name of a schema there.
     pub fn take(&self, schema: &str) -> Result<()> {
         let name = literal(&format!("{}.{}", ident(schema), ident(&self.sequence)));
@@ -125,14 +137,7 @@ fn positions(plan: &Plan, wanted: &[&Rows], data: &Data) -> Result<Vec<Place>> {
     };
     let mut places = Vec::new();
     for position in plan.positions.iter().filter(includes) {
-        let name = format!("{}.{}", ident(&plan.source), ident(&position.name));
-        let read = format!("SELECT pg_catalog.concat_ws(',', last_value, is_called) FROM {name}");
-        let place: Vec<Option<String>> = role::as_owner(position.owner, || query::current_column(&read, &[]))?;
-        let place = place.iter().flatten().find_map(|place| place.split_once(','));
-        let Some((Ok(value), is_called)) = place.map(|(value, is_called)| (value.parse(), is_called == "t")) else {
-            continue;
-        };
-        places.push(Place { sequence: position.name.clone(), owner: position.owner, value, is_called });
+        places.extend(Place::of(&plan.source, &position.name, position.owner)?);
     }
     Ok(places)
 }

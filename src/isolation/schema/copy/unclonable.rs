@@ -1,5 +1,6 @@
 //! What a copy could not be exact about. Each such object is an error that names it.
 
+use super::Schema;
 use crate::error::{Error, Result};
 use crate::query;
 use pgrx::pg_sys::Oid;
@@ -7,13 +8,15 @@ use pgrx::pg_sys::Oid;
 /// How many objects an error names.
 const SHOWN: usize = 5;
 
-/// Runs with `search_path` pinned: the schema's own operators are among what it looks for.
+/// `$1` is the schema, `$2` its owner, `$3` whether its guard is taken off. Runs with `search_path` pinned: the schema's own operators are among what it looks for.
 ///
 /// Making an object runs code of whoever owns what it uses, with the rights of its owner. So an owner must be someone whom the schema's owner
 /// may become anyway, unless nobody else owns anything; and what takes a superuser to make needs one as its owner or the schema's.
 const OBJECTS: &str = "WITH members AS (
         SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
         WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0
+          AND NOT ($3 AND (d.classid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+            OR EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')))
     ), owned (class, object, owner) AS (
         SELECT m.classid, m.objid, c.relowner FROM members m
             JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = m.objid
@@ -65,18 +68,17 @@ const OBJECTS: &str = "WITH members AS (
     WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.relowner <> c.relowner
     UNION ALL
     SELECT pg_catalog.pg_describe_object(s.classoid, s.objoid, 0) || CASE s.label WHEN 'protected' THEN ', which is protected' ELSE ', which is exempt' END
-    FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy'
+    FROM members m JOIN pg_catalog.pg_seclabel s ON s.classoid = m.classid AND s.objoid = m.objid AND s.provider = 'pg_tenancy' AND NOT $3
     UNION ALL
     SELECT pg_catalog.pg_describe_object(o.class, o.object, 0) || ', whose owner is neither the schema''s nor a role that the schema''s owner is a member of'
-    FROM owned o JOIN pg_catalog.pg_namespace n ON n.oid = $1
-    WHERE o.owner <> n.nspowner AND NOT pg_catalog.pg_has_role(n.nspowner, o.owner, 'USAGE')
+    FROM owned o
+    WHERE o.owner <> $2 AND NOT pg_catalog.pg_has_role($2, o.owner, 'USAGE')
       AND EXISTS (SELECT FROM owned r WHERE NOT pg_catalog.pg_has_role(r.owner, o.owner, 'USAGE'))
     UNION ALL
     SELECT pg_catalog.pg_describe_object(o.class, o.object, 0) || ', which takes a superuser to make'
     FROM owned o JOIN pg_catalog.pg_proc p ON o.class = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid = o.object
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-    JOIN pg_catalog.pg_namespace n ON n.oid = $1
-    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid IN (n.nspowner, p.proowner) AND r.rolsuper)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid IN ($2, p.proowner) AND r.rolsuper)
       AND (p.proleakproof OR NOT l.lanpltrusted AND p.prokind <> 'a'
             OR EXISTS (SELECT FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid
                 AND 'pg_catalog.internal'::pg_catalog.regtype IN (a.aggtranstype, a.aggmtranstype)))
@@ -93,17 +95,22 @@ pub fn has_operators(schema: Oid) -> Result<bool> {
     Ok(query::value::<bool>(OPERATORS, &[schema.into()])?.is_some())
 }
 
-/// What the schema has that cannot be copied.
-pub fn find(schema: Oid) -> Result<Vec<String>> {
-    let mut found = query::rows(OBJECTS, &[schema.into()], |row| row.must::<String>(1))?;
+/// What the schema has that cannot be copied. Where its guard is taken off (`unguarded`), neither that nor what extensions have there counts.
+pub fn find(schema: &Schema, unguarded: bool) -> Result<Vec<String>> {
+    let args = [schema.oid.into(), schema.owner.into(), unguarded.into()];
+    let mut found = query::rows(OBJECTS, &args, |row| row.must::<String>(1))?;
     found.sort();
     found.dedup();
     Ok(found)
 }
 
 /// Fails when the schema has something that cannot be copied.
-pub fn refuse(schema: Oid) -> Result<()> {
-    let mut found = find(schema)?;
+pub fn refuse(schema: &Schema, unguarded: bool) -> Result<()> {
+    refuse_these(find(schema, unguarded)?)
+}
+
+/// Fails unless there is nothing among these.
+pub fn refuse_these(mut found: Vec<String>) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }

@@ -19,9 +19,13 @@ pub use routines::{Function, Type};
 use crate::error::Result;
 use crate::query;
 use pgrx::pg_sys::Oid;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 const MEMBERS: &str = "SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0";
+
+const MEMBERS_OF_EXTENSIONS: &str = "SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
     WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND d.refobjid = $1 AND d.deptype = 'n' AND d.objsubid = 0";
 
 /// The catalogs that objects are found in; their oids are PostgreSQL's for good.
@@ -63,8 +67,15 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    pub fn read(schema: Oid) -> Result<Self> {
-        let members: Vec<Object> = query::rows(MEMBERS, &[schema.into()], |row| Ok((row.must(1)?, row.must(2)?)))?;
+    /// Reads all of it, or all but what belongs to extensions.
+    pub fn read(schema: Oid, with_extensions: bool) -> Result<Self> {
+        let object = |row: &query::Row| Ok((row.must(1)?, row.must(2)?));
+        let mut members: Vec<Object> = query::rows(MEMBERS, &[schema.into()], object)?;
+        if !with_extensions {
+            let theirs: HashSet<Object> =
+                query::rows(MEMBERS_OF_EXTENSIONS, &[schema.into()], object)?.into_iter().collect();
+            members.retain(|member| !theirs.contains(member));
+        }
         let of = |class: Oid| -> Vec<Oid> {
             members.iter().filter(|(known, _)| *known == class).map(|(_, object)| *object).collect()
         };

@@ -1,0 +1,10 @@
+//! Moving tenants between isolations.
+
+mod attack;
+mod crash;
+mod database;
+mod derive;
+mod fixtures;
+mod races;
+mod refused;
+mod there_and_back;

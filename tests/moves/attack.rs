@@ -1,0 +1,231 @@
+//! Writers and readers that were bound before a move.
+
+use super::fixtures::House;
+use harness::*;
+
+/// Ways to write, by the names that rows and schema tenants use.
+const WRITES: [&str; 8] = [
+    "INSERT INTO accounts (name) VALUES ('lost')",
+    "UPDATE accounts SET name = name || ' lost'",
+    "DELETE FROM entries",
+    "SELECT * FROM accounts FOR UPDATE",
+    "INSERT INTO log (line) VALUES ('lost')",
+    "INSERT INTO events (at) VALUES ('2025-05-05')",
+    "WITH lost AS (DELETE FROM entries RETURNING 1) SELECT count(*) FROM lost",
+    "MERGE INTO accounts a USING (SELECT 1) s ON true WHEN MATCHED THEN UPDATE SET balance = 0",
+];
+
+/// Leaves a transaction bound to where the tenant was, having read there, and moves it.
+fn moved_under<'a>(house: &House, client: &'a mut Client, tenant: Uuid, to: &str) -> postgres::Transaction<'a> {
+    let mut transaction = client.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    count(&mut transaction, "accounts");
+    let call = format!("CALL move_tenant('{tenant}', '{to}', clean => false)");
+    house.connect("admin").batch_execute(&call).expect("move");
+    transaction
+}
+
+#[test]
+fn who_was_bound_before_a_move_reads_on_and_writes_nothing() {
+    let house = House::new("move_bound");
+    let tenant = house.tenant("one", 5);
+    let before = house.content(tenant);
+    for to in ["schema", "row"] {
+        let mut client = house.connect("app");
+        let mut old = moved_under(&house, &mut client, tenant, to);
+        for write in WRITES {
+            let mut savepoint = old.transaction().expect("savepoint");
+            let error = fails(savepoint.simple_query(write), "55000");
+            assert!(error.message().contains("was moved while"), "{write}: {}", error.message());
+        }
+        assert_eq!(count(&mut old, "accounts"), 5, "{to}");
+        assert_eq!(count(&mut old, "entries"), 10, "{to}");
+        old.commit().expect("commit");
+        house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+        assert_eq!(house.content(tenant), before);
+    }
+    house.assert_settled();
+}
+
+#[test]
+fn the_lock_of_something_else_admits_no_writer_to_the_old_place() {
+    let house = House::without_template(Database::new("move_other_lock"));
+    house.connect("owner").batch_execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO admin").expect("grant");
+    house.derive();
+    let tenant = house.tenant("one", 3);
+    for to in ["schema", "row"] {
+        let mut client = house.connect("admin");
+        let mut old = moved_under(&house, &mut client, tenant, to);
+        // Takes the tenant's lock, and is admitted: where the tables are does not matter to it.
+        let create = "SELECT create_user($1 || '@example.com', tenant => $2)";
+        one::<Uuid>(&mut old, create, &[&to, &tenant]);
+        let mut savepoint = old.transaction().expect("savepoint");
+        fails(savepoint.execute("INSERT INTO accounts (name) VALUES ('lost')", &[]), "55000");
+        savepoint.rollback().expect("rollback");
+        fails(old.query("SELECT record_usage('calls', 1)", &[]), "55000");
+        old.rollback().expect("rollback");
+        house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+    }
+}
+
+#[test]
+fn a_savepoint_leads_back_to_the_old_place_for_reading_only() {
+    let house = House::new("move_savepoint");
+    let tenant = house.tenant("one", 3);
+    for to in ["schema", "row"] {
+        let mut client = house.connect("app");
+        let mut old = moved_under(&house, &mut client, tenant, to);
+        old.batch_execute("SAVEPOINT s").expect("savepoint");
+        bind(&mut old, tenant);
+        // Bound anew, it is where the tenant is.
+        old.batch_execute("INSERT INTO accounts (name) VALUES ('new'); ROLLBACK TO s").expect("write in the new place");
+        fails(old.execute("INSERT INTO accounts (name) VALUES ('lost')", &[]), "55000");
+        old.batch_execute("ROLLBACK TO s").expect("rollback");
+        bind(&mut old, tenant);
+        old.batch_execute("INSERT INTO accounts (name) VALUES ('kept')").expect("write in the new place");
+        old.batch_execute("DELETE FROM accounts WHERE name = 'kept'").expect("delete");
+        old.commit().expect("commit");
+        house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+        assert_eq!(as_tenant(&mut house.connect("app"), tenant, |app| count(app, "accounts")), 3);
+    }
+}
+
+#[test]
+fn what_is_left_in_shared_tables_cannot_be_reached() {
+    let house = House::new("move_left_rows");
+    let (tenant, other) = (house.tenant("one", 3), house.tenant("other", 2));
+    let mut admin = house.connect("admin");
+    admin.batch_execute(&format!("CALL move_tenant('{tenant}', 'schema', clean => false)")).expect("move");
+    let mut app = house.connect("app");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    for statement in [
+        "SELECT * FROM public.accounts",
+        "INSERT INTO public.accounts (name) VALUES ('lost')",
+        "UPDATE public.accounts SET name = 'lost'",
+        "DELETE FROM public.entries",
+        "SELECT * FROM public.events_2025",
+        "SELECT * FROM public.rich",
+        "SELECT EXISTS (SELECT FROM public.log)",
+    ] {
+        let mut savepoint = transaction.transaction().expect("savepoint");
+        let error = fails(savepoint.batch_execute(statement), "55000");
+        assert!(error.message().contains("still holds rows"), "{statement}: {}", error.message());
+    }
+    assert_eq!(count(&mut transaction, "accounts"), 3);
+    transaction.commit().expect("commit");
+    for copy in ["TO STDOUT", "FROM STDIN"] {
+        let script = format!("BEGIN; SELECT set_tenant('{tenant}'); COPY public.log {copy};\n\\.\n");
+        let output = house.database.psql("app", &script);
+        assert_eq!(output.status.code(), Some(3), "{copy}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("still holds rows"), "{copy}: {output:?}");
+    }
+    // Nobody else is concerned.
+    assert_eq!(as_tenant(&mut app, other, |app| count(app, "public.accounts")), 2);
+    assert_eq!(house.shared_rows(tenant), 15);
+    admin.batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+    as_tenant(&mut app, tenant, |app| {
+        assert_eq!(count(app, "public.accounts"), 0);
+        assert_eq!(count(app, "accounts"), 3);
+    });
+}
+
+#[test]
+fn a_schema_that_was_left_is_closed_to_everyone_who_comes() {
+    let house = House::new("move_left_schema");
+    let (tenant, other) = (house.tenant("one", 3), house.tenant("other", 2));
+    house.move_to(tenant, "schema");
+    house
+        .connect("admin")
+        .batch_execute(&format!("CALL move_tenant('{tenant}', 'row', clean => false)"))
+        .expect("move");
+    let schema = format!("\"tenant_{tenant}\"");
+    for bound in [Some(tenant), Some(other), None] {
+        let mut app = house.connect("app");
+        let mut transaction = app.transaction().expect("begin");
+        if let Some(bound) = bound {
+            bind(&mut transaction, bound);
+        }
+        for statement in
+            ["SELECT * FROM {}.accounts", "INSERT INTO {}.log (line) VALUES ('lost')", "TRUNCATE {}.entries"]
+        {
+            let mut savepoint = transaction.transaction().expect("savepoint");
+            fails(savepoint.batch_execute(&statement.replace("{}", &schema)), "42501");
+        }
+    }
+    house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+    house.assert_settled();
+}
+
+#[test]
+fn numbers_are_not_drawn_from_a_sequence_that_was_left() {
+    let house = House::new("move_left_sequence");
+    let tenant = house.tenant("one", 3);
+    house.move_to(tenant, "schema");
+    let mut client = house.connect("app");
+    let mut old = moved_under(&house, &mut client, tenant, "row");
+    fails(old.query("SELECT nextval('entries_id_seq')", &[]), "55000");
+    old.rollback().expect("rollback");
+}
+
+#[test]
+fn readers_go_on_while_a_tenant_is_moved_and_writers_are_told_to_try_again() {
+    let house = House::new("move_readers");
+    let tenant = house.tenant("one", 3);
+    // A transaction of another role holds the move up: the new schema's name is taken until it ends.
+    let mut superuser = house.superuser();
+    let mut holder = superuser.transaction().expect("begin");
+    holder.batch_execute("LOCK TABLE public.accounts IN ACCESS EXCLUSIVE MODE").expect("lock");
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| house.try_move(tenant, "schema"));
+        let mut observer = house.connect("operator");
+        wait_until("the move waits", || {
+            count(&mut observer, "pg_locks WHERE NOT granted AND relation = 'public.accounts'::regclass") > 0
+        });
+        drop(holder);
+        mover.join().expect("join").expect("move");
+    });
+    assert_eq!(house.place(tenant), format!("schema active tenant_{tenant}"));
+}
+
+#[test]
+fn a_moving_tenant_serves_readers_and_refuses_writers() {
+    let house = House::new("move_moving");
+    let tenant = house.tenant("one", 3);
+    house
+        .superuser()
+        .execute("UPDATE tenancy.tenants SET status = 'moving' WHERE id = $1", &[&tenant])
+        .expect("moving");
+    let mut app = house.connect("app");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    assert_eq!(count(&mut transaction, "accounts"), 3);
+    let error = fails(transaction.execute("INSERT INTO accounts (name) VALUES ('x')", &[]), "55000");
+    assert_eq!(
+        (error.message(), error.hint()),
+        (format!("tenant \"{tenant}\" is moving").as_str(), Some("Try again in a moment."))
+    );
+}
+
+#[test]
+fn a_clean_waits_for_who_reads_the_old_place_and_says_so() {
+    let house = House::new("move_wait");
+    let tenant = house.tenant("one", 3);
+    for to in ["schema", "row"] {
+        let mut client = house.connect("app");
+        let mut old = moved_under(&house, &mut client, tenant, to);
+        let pid = backend_pid(&mut old);
+        std::thread::scope(|scope| {
+            let (mut admin, notices) = house.database.connect_with_notices("admin");
+            let cleaner = scope.spawn(move || admin.batch_execute(&format!("CALL clean_move('{tenant}')")));
+            wait_until("the clean says for whom it waits", || notices.contains(&format!("processes {pid}")));
+            assert_eq!(count(&mut old, "accounts"), 3);
+            assert_eq!(house.phases(tenant).split(' ').next_back(), Some("clean"));
+            // Who comes now is not waited for.
+            assert_eq!(as_tenant(&mut house.connect("app"), tenant, |app| count(app, "accounts")), 3);
+            old.commit().expect("commit");
+            cleaner.join().expect("join").expect("clean");
+        });
+        house.assert_settled();
+    }
+}
