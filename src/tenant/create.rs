@@ -3,6 +3,7 @@
 use super::slug;
 use crate::access;
 use crate::audit::{self, Entry};
+use crate::context;
 use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{Mode, Subject};
@@ -59,6 +60,7 @@ impl New<'_> {
             self.metadata.clone().into(),
         ];
         if query::run(INSERT, &args)? == 1 {
+            self.external_id.into_iter().for_each(context::key::take_alone);
             return Ok(true);
         }
         let taken: Option<(bool, bool)> =
@@ -279,6 +281,9 @@ fn update_tenant(
     }
     if before.external_id.is_some() && after.external_id != before.external_id {
         refuse_while_guarding()?;
+    }
+    if after.external_id != before.external_id {
+        after.external_id.iter().for_each(|key| context::key::take_alone(key));
     }
     let args = [
         tenant.into(),
