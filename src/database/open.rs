@@ -38,14 +38,14 @@ pub fn open(tenant: Uuid, state: &str) -> Result<()> {
 
 /// Closes the tenant's database, if there is one, for all that come; its label says why to those who are there.
 pub fn close(tenant: Uuid, state: &str) -> Result<()> {
-    let Some(name) = found::of(tenant)?.and_then(found::name_of) else { return Ok(()) };
+    let Some(name) = found::of(tenant)?.and_then(home::name_of) else { return Ok(()) };
     query::statement(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", ident(&name)), &[])?;
     set_state(tenant, state)
 }
 
 /// What the tenant's database is called.
 pub fn name_of(tenant: Uuid) -> Result<String> {
-    found::of(tenant)?.and_then(found::name_of).ok_or_else(|| Error::Unknown("database of tenant", tenant.to_string()))
+    found::of(tenant)?.and_then(home::name_of).ok_or_else(|| Error::Unknown("database of tenant", tenant.to_string()))
 }
 
 /// Whether the tenant is to have a database that is not there yet; it is then tried again at once.

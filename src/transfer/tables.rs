@@ -6,7 +6,7 @@ use crate::extension;
 use crate::guard;
 use crate::isolation::row::TenantType;
 use crate::isolation::row::erase;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::role;
 use pgrx::{Uuid, pg_sys};
 use std::collections::BTreeMap;
@@ -64,10 +64,7 @@ impl Owned {
         } else {
             Some(tenant.to_string())
         };
-        // A literal of its own type would be out of range in a narrower column.
-        let cast = if tenant_type == TenantType::KeyBigint { "::pg_catalog.int8" } else { "" };
-        let sql = value.as_ref().map(|value| format!("{}{cast}", literal(value)));
-        Ok(Self { column, value, literal: sql, is_key })
+        Ok(Self { column, value, literal: tenant_type.literal(tenant)?, is_key })
     }
 }
 
