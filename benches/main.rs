@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 16] = [
+const GROUPS: [Group; 17] = [
     ("rows", figures::rows::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
@@ -35,6 +35,7 @@ const GROUPS: [Group; 16] = [
     ("limits", figures::limits::measure),
     ("adopt", figures::adopt::measure),
     ("export", figures::export::measure),
+    ("move", figures::moving::measure),
 ];
 
 fn main() -> ExitCode {

@@ -429,6 +429,7 @@ impl Granted {
             .batch_execute(
                 "CREATE TABLE orders (id bigint PRIMARY KEY);
                 CREATE TABLE shop.customers (id bigint PRIMARY KEY);
+                GRANT USAGE ON SCHEMA shop TO admin;
                 CREATE TABLE invoices (id bigint PRIMARY KEY);
                 CREATE TABLE notes (body text);
                 GRANT SELECT ON notes TO admin;
@@ -493,6 +494,13 @@ impl Granted {
             }
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
             "import_tenant" => "INSERT INTO export SELECT * FROM export_tenant(find_tenant('acme-test'))".to_owned(),
+            "derive_template" => "SELECT protect_table('shop.customers')".to_owned(),
+            "move_tenant" => {
+                "SELECT protect_table('shop.customers'); SELECT derive_template('grown', 'shop')".to_owned()
+            }
+            "clean_move" => "SELECT protect_table('shop.customers'); SELECT derive_template('grown', 'shop');
+                CALL move_tenant(find_tenant('acme'), 'schema', clean => false)"
+                .to_owned(),
             "remove_migration" | "migrate_tenants" => migration.to_owned(),
             "rollback_tenants" => "CALL migrate_tenants('crm')".to_owned(),
             "export_billing_period" => "SELECT close_billing_period(find_tenant('acme'), '2025-10')".to_owned(),

@@ -18,6 +18,8 @@ mod fleet;
 mod key_fuzz;
 #[path = "soak/limits.rs"]
 mod limits;
+#[path = "soak/moves.rs"]
+mod moves;
 #[path = "access/storm.rs"]
 mod people;
 #[path = "soak/rates.rs"]

@@ -9,6 +9,8 @@ pub mod insert;
 pub mod keys;
 pub mod limits;
 pub mod months;
+#[path = "move.rs"]
+pub mod moving;
 pub mod principal;
 pub mod rates;
 pub mod rows;

@@ -12,19 +12,23 @@ fn resume(house: &House, tenant: Uuid, content: &[Vec<Option<String>>]) {
     house.assert_settled();
 }
 
-/// Kills the server at random moments of moves there and back, and of what comes after them.
-pub fn survive(accounts: i32, crashes: usize) {
-    let mut cluster = Cluster::start(Options::new().durable());
+/// Kills the server at random moments of moves to one place after the other, and of what comes after them.
+pub fn survive(accounts: i32, crashes: usize, ways: &[&str]) {
+    let mut cluster = Cluster::start(Options::new());
     let house = House::without_template(cluster.database("move_crash"));
     house.derive();
     let (tenant, other) = (house.tenant("one", accounts), house.tenant("other", 20));
     let (content, others) = (house.content(tenant), house.content(other));
     house.superuser().batch_execute("CHECKPOINT").expect("write a checkpoint");
     let mut random = Random::new(7);
-    let mut longest = Duration::from_millis(300);
+    let mut longest = Duration::from_millis(if ways.contains(&"database") { 1500 } else { 300 });
+    let mut ways = ways.iter().cycle();
     let mut phases = std::collections::BTreeSet::new();
+    let mut to = ways.next().expect("a way");
     for crash in 0..crashes {
-        let to = if house.place(tenant).starts_with("row") { "schema" } else { "row" };
+        while house.place(tenant).starts_with(to) {
+            to = ways.next().expect("a way");
+        }
         let wait = longest.mul_f64(random.below(1000) as f64 / 1000.0);
         std::thread::scope(|scope| {
             let started = std::time::Instant::now();
@@ -34,21 +38,21 @@ pub fn survive(accounts: i32, crashes: usize) {
                 std::thread::sleep(Duration::from_millis(1));
             }
             if call.is_finished() {
-                longest = longest.min(started.elapsed());
+                longest = longest.min(started.elapsed()).max(Duration::from_millis(50));
             }
             cluster.kill9();
             let _ = call.join().expect("join");
         });
         cluster.start_again();
-        phases.insert(house.phases(tenant).split(' ').next_back().unwrap_or_default().to_owned());
+        let last = house.phases(tenant).split(' ').next_back().unwrap_or_default().to_owned();
+        phases.insert(format!("{last}, then {}", house.place(tenant).split(' ').take(2).collect::<Vec<_>>().join(" ")));
         assert_eq!(house.content(tenant), content, "crash {crash}: readers");
         assert_eq!(house.content(other), others, "crash {crash}: others");
         resume(&house, tenant, &content);
         assert_eq!(house.content(other), others, "crash {crash}: others");
     }
-    println!("phases that were met: {phases:?}");
-    let to = if house.place(tenant).starts_with("row") { "schema" } else { "row" };
-    house.move_to(tenant, to);
+    println!("what was met: {phases:?}");
+    house.move_to(tenant, if house.place(tenant).starts_with("row") { "schema" } else { "row" });
     resume(&house, tenant, &content);
     let files = std::fs::read_dir(cluster.data().join("base/pgsql_tmp")).map(|files| files.count()).unwrap_or(0);
     assert_eq!(files, 0, "files are left");
@@ -56,7 +60,12 @@ pub fn survive(accounts: i32, crashes: usize) {
 
 #[test]
 fn after_a_crash_a_tenant_is_in_one_place_as_a_whole() {
-    survive(400, 4);
+    survive(400, 3, &["schema", "row"]);
+}
+
+#[test]
+fn after_a_crash_on_the_way_to_a_database_or_back_a_tenant_is_in_one_place_as_a_whole() {
+    survive(100, 4, &["database", "row"]);
 }
 
 /// Lets a move come as far as its copy, and holds it there; gives its process.

@@ -2,6 +2,7 @@
 
 use super::tables::{Column, Digest, Table};
 use crate::error::{Error, Result};
+use crate::isolation::row::inspect::TenantType;
 use crate::query::ident;
 use crate::scratch::Scratch;
 use pgrx::Uuid;
@@ -194,8 +195,7 @@ impl Pair {
         let Some(((column, kind), source)) = self.target.tenant.as_ref().zip(self.source.table()) else {
             return Ok(());
         };
-        let Some(own) = kind.text(tenant)? else { return self.refuse_without_key(source) };
-        if source.column(column).is_none() || !source.has_strangers(column, &own)? {
+        if source.column(column).is_none() || !source.has_strangers(tenant, column, *kind)? {
             return Ok(());
         }
         Err(Error::Unprotectable(
@@ -204,28 +204,9 @@ impl Pair {
         ))
     }
 
-    /// Fails where there are rows to go where the application's own key of a tenant guards, which this one has not got.
-    fn refuse_without_key(&self, source: &Table) -> Result<()> {
-        if !source.holds(&[])? {
-            return Ok(());
-        }
-        Err(Error::Unprotectable(
-            format!("{} is guarded by external ids, and the tenant has none that fits", self.target.full_name),
-            "Give it one first: update_tenant(..., external_id => ...).".to_owned(),
-        ))
-    }
-
-    /// What every row gets in the column of the target that the source has not got, if there is one.
-    pub fn tenant_to_add(&self, tenant: Uuid) -> Result<Option<String>> {
-        match (self.missing_tenant(), &self.target.tenant) {
-            (Some(_), Some((_, kind))) => kind.text(tenant),
-            _ => Ok(None),
-        }
-    }
-
     /// The column of the target that the source has not got, and every row gets the tenant in.
-    pub fn missing_tenant(&self) -> Option<&str> {
-        let (column, _) = self.target.tenant.as_ref()?;
-        (!self.columns.contains(column)).then_some(column)
+    pub fn missing_tenant(&self) -> Option<(&str, TenantType)> {
+        let (column, kind) = self.target.tenant.as_ref()?;
+        (!self.columns.contains(column)).then_some((column, *kind))
     }
 }

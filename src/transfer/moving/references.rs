@@ -90,6 +90,7 @@ impl End {
         if self.is_partitioned { self.name.clone() } else { format!("ONLY {}", self.name) }
     }
 
+    /// That a row is the tenant's, by this comparison; None where the table is no tenant's.
     fn is_of(&self, alias: &str, tenant: Uuid, comparison: &str) -> Result<Option<String>> {
         let Some((column, kind)) = &self.tenant else { return Ok(None) };
         let own = kind.literal(tenant)?.unwrap_or_else(|| "NULL".to_owned());
@@ -213,7 +214,8 @@ pub fn check_deferred(tables: &[&Table], tenant: Uuid) -> Result<()> {
                 table.full_name
             )));
         };
-        let own = table.condition(tenant)?.map(|condition| format!("one.{condition} AND ")).unwrap_or_default();
+        let own = table.condition(tenant)?;
+        let own = own.map(|condition| format!("(SELECT {condition} FROM (SELECT one.*) row) AND ")).unwrap_or_default();
         let source = table.source();
         let sql = format!(
             "SELECT true FROM {source} one JOIN {source} other ON {joined} WHERE {own}(one.tableoid, one.ctid) OPERATOR(pg_catalog.<>) (other.tableoid, other.ctid) LIMIT 1"

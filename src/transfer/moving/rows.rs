@@ -4,7 +4,7 @@ use super::pairs::{Origin, Pair};
 use super::record::{self, Moved};
 use super::tables::Table;
 use crate::error::{Error, Result};
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::scratch::Scratch;
 use crate::{role, row_file};
 use pgrx::Uuid;
@@ -14,15 +14,18 @@ use std::path::Path;
 impl Pair {
     /// The columns of the file, in its order.
     pub fn names(&self) -> Vec<String> {
-        self.columns.iter().map(String::as_str).chain(self.missing_tenant()).map(str::to_owned).collect()
+        let tenant = self.missing_tenant().map(|(column, _)| column);
+        self.columns.iter().map(String::as_str).chain(tenant).map(str::to_owned).collect()
     }
 
     /// Writes the tenant's rows of a table of this database to a file; how many.
     pub fn unload(&self, source: &Table, tenant: Uuid, path: &Path) -> Result<u64> {
         let mut values: Vec<String> = self.columns.iter().map(|name| ident(name)).collect();
-        values.extend(self.tenant_to_add(tenant)?.map(|own| literal(&own)));
-        let wanted = source.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
-        let select = format!("SELECT {} FROM {}{wanted}", values.join(", "), source.source());
+        if let Some((_, kind)) = self.missing_tenant() {
+            // Where a tenant without such a key has rows, the column is what they violate.
+            values.push(kind.literal(tenant)?.unwrap_or_else(|| "NULL".to_owned()));
+        }
+        let select = format!("SELECT {} FROM {}{}", values.join(", "), source.source(), source.wanted(tenant)?);
         role::as_owner_of_all_rows(source.owner, || query::as_of_now(|| row_file::unload(&select, path)))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::isolation::row::inspect::TenantType;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::{fields, role, row_file};
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
@@ -163,15 +163,18 @@ impl Table {
     /// The condition that finds the tenant's rows; none where all are its.
     pub fn condition(&self, tenant: Uuid) -> Result<Option<String>> {
         let Some((column, kind)) = &self.tenant else { return Ok(None) };
-        let column = ident(column);
-        // A tenant without a key of the application's own has no rows where that guards, and the column is never null.
-        Ok(Some(
-            kind.literal(tenant)?
-                .map_or_else(|| format!("{column} IS NULL"), |own| format!("{column} OPERATOR(pg_catalog.=) {own}")),
-        ))
+        let own = kind.literal(tenant)?;
+        // Without a key the tenant has no rows here.
+        let own = own.map(|own| format!("{} OPERATOR(pg_catalog.=) {own}", ident(column)));
+        Ok(Some(own.unwrap_or_else(|| "false".to_owned())))
     }
 
-    pub fn holds(&self, conditions: &[String]) -> Result<bool> {
+    /// The same as a clause.
+    pub fn wanted(&self, tenant: Uuid) -> Result<String> {
+        Ok(self.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default())
+    }
+
+    fn holds(&self, conditions: &[String]) -> Result<bool> {
         let wanted = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let sql = format!("SELECT true FROM {}{wanted} LIMIT 1", self.source());
         gives_rows(self.owner, &sql)
@@ -196,14 +199,18 @@ impl Table {
         self.holds(&conditions)
     }
 
-    /// Whether a row has something else in the column than what says that it is the tenant's.
-    pub fn has_strangers(&self, column: &str, own: &str) -> Result<bool> {
-        self.holds(&[format!("{}::pg_catalog.text IS DISTINCT FROM {}", ident(column), literal(own))])
+    /// Whether a row has something else in the column than what such a column has of the tenant.
+    pub fn has_strangers(&self, tenant: Uuid, column: &str, kind: TenantType) -> Result<bool> {
+        let column = ident(column);
+        let stranger = kind
+            .literal(tenant)?
+            .map(|own| format!("{column}::pg_catalog.text IS DISTINCT FROM ({own})::pg_catalog.text"));
+        self.holds(&[stranger.unwrap_or_else(|| "true".to_owned())])
     }
 
     /// Counts and sums up the tenant's rows by what the columns look like.
     pub fn digest(&self, tenant: Uuid, columns: &[String]) -> Result<Digest> {
-        let wanted = self.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        let wanted = self.wanted(tenant)?;
         let sql = format!(
             "SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)) FROM {}{wanted}",
             hash(columns),
