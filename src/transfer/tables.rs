@@ -1,6 +1,6 @@
 //! The tables that hold a tenant's rows: those in a schema of its own, and the protected ones that tenants share.
 
-use crate::context::{self, registry};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::extension;
 use crate::guard;
@@ -56,15 +56,8 @@ pub struct Owned {
 
 impl Owned {
     fn new(tenant: Uuid, column: String, tenant_type: TenantType) -> Result<Self> {
-        let is_key = tenant_type.is_key();
-        let value = if is_key {
-            // A number that is no key of the column's is that of nobody.
-            let key = registry::key_of(tenant)?.map(|key| key.as_str().to_owned());
-            if tenant_type.argument(tenant)?.is_some() { key } else { None }
-        } else {
-            Some(tenant.to_string())
-        };
-        Ok(Self { column, value, literal: tenant_type.literal(tenant)?, is_key })
+        let (value, literal) = (tenant_type.text(tenant)?, tenant_type.literal(tenant)?);
+        Ok(Self { column, value, literal, is_key: tenant_type.is_key() })
     }
 }
 

@@ -70,16 +70,22 @@ impl TenantType {
 }
 
 impl TenantType {
-    /// The same as a literal.
-    pub fn literal(self, tenant: Uuid) -> Result<Option<String>> {
+    /// The same as text.
+    pub fn text(self, tenant: Uuid) -> Result<Option<String>> {
         Ok(match self {
-            Self::Uuid | Self::Text => Some(query::literal(&tenant.to_string())),
-            Self::KeyText => registry::key_of(tenant)?.map(|key| query::literal(key.as_str())),
+            Self::Uuid | Self::Text => Some(tenant.to_string()),
+            Self::KeyText => registry::key_of(tenant)?.map(|key| key.as_str().to_owned()),
             Self::KeyBigint => {
-                let number = registry::key_of(tenant)?.and_then(|key| number(key.as_str()));
-                number.map(|number| format!("({number})::pg_catalog.int8"))
+                registry::key_of(tenant)?.and_then(|key| number(key.as_str())).map(|number| number.to_string())
             }
         })
+    }
+
+    /// The same as a literal, to be compared with the column.
+    pub fn literal(self, tenant: Uuid) -> Result<Option<String>> {
+        // Of its own type it would be out of range in a narrower column.
+        let cast = if self == Self::KeyBigint { "::pg_catalog.int8" } else { "" };
+        Ok(self.text(tenant)?.map(|text| format!("{}{cast}", query::literal(&text))))
     }
 }
 
