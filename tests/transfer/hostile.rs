@@ -286,6 +286,12 @@ fn a_file_takes_over_nobody() {
         let now = keys["key_hash"].to_string();
         replace(records, "own", "api_keys", &now, &format!("\"{hash}\""));
     });
+    for state in ["provisioning", "moving", "deleting"] {
+        let change = |records: &mut Vec<Record>| {
+            replace(records, "header", "", "\"status\": \"active\"", &format!("\"status\": \"{state}\""));
+        };
+        world.refuses("a state that nobody would end", "22023", change);
+    }
     world.refuses("a role that there is not", "P0002", |records| replace(records, "own", "members", "owner", "god"));
     world.refuses("a metric that there is not", "P0002", |records| {
         replace(records, "own", "usage_buckets", "calls", "money")
