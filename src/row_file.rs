@@ -4,7 +4,6 @@
 //! security says. The caller is the table's owner ([`crate::role::as_owner`]) and has looked at what it reads.
 
 use crate::error::{Error, Result};
-use crate::query::ident;
 use crate::{role, version};
 use pgrx::pg_sys;
 use std::ffi::CString;
@@ -81,11 +80,4 @@ pub fn load(table: pg_sys::Oid, columns: &[String], path: &Path) -> Result<u64> 
             Ok(rows)
         }
     })
-}
-
-/// A query for some columns of a table.
-pub fn select(columns: &[String], table: &str, condition: Option<&str>) -> String {
-    let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
-    let condition = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
-    format!("SELECT {} FROM {table}{condition}", columns.join(", "))
 }

@@ -5,6 +5,7 @@ mod crash;
 mod database;
 mod derive;
 mod fixtures;
+mod keys;
 mod races;
 mod refused;
 mod there_and_back;

@@ -341,3 +341,19 @@ fn a_call_that_makes_no_sense_is_refused() {
         fails(session.batch_execute("SELECT export_tenant(gen_random_uuid())"), "42501");
     }
 }
+
+/// The owner of a database may create functions in schema public, and so some that fit a call better than the product's own.
+#[test]
+fn an_import_runs_no_function_that_someone_has_put_beside_the_products_own() {
+    let world = World::new("beside_ours");
+    let mut superuser = world.database.superuser();
+    superuser.batch_execute("GRANT CREATE ON SCHEMA public TO owner").expect("grant");
+    for arguments in ["template text", "template name", "template text, owner uuid, schema_name text"] {
+        let sql = format!(
+            "CREATE FUNCTION public.create_tenant(name text, slug text, plan text, isolation text, metadata jsonb, id uuid,
+                external_id text, {arguments}) RETURNS uuid LANGUAGE plpgsql AS $$BEGIN RAISE 'run as %', current_user; END$$"
+        );
+        world.database.connect("owner").batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+    import(&world.database, &world.exported, "").unwrap_or_else(|error| panic!("{error:?}"));
+}

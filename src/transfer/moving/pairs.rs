@@ -191,14 +191,36 @@ impl Pair {
 
     /// Fails where a row of the tenant's own table says that it is another tenant's.
     fn check_tenant(&self, tenant: Uuid) -> Result<()> {
-        let Some(((column, _), source)) = self.target.tenant.as_ref().zip(self.source.table()) else { return Ok(()) };
-        if source.column(column).is_none() || !source.has_strangers(tenant, column)? {
+        let Some(((column, kind), source)) = self.target.tenant.as_ref().zip(self.source.table()) else {
+            return Ok(());
+        };
+        let Some(own) = kind.text(tenant)? else { return self.refuse_without_key(source) };
+        if source.column(column).is_none() || !source.has_strangers(column, &own)? {
             return Ok(());
         }
         Err(Error::Unprotectable(
             format!("{} has rows in which column {} is not the tenant", source.full_name, ident(column)),
             format!("Correct them: the rows of {} belong to whom that column names.", self.target.full_name),
         ))
+    }
+
+    /// Fails where there are rows to go where the application's own key of a tenant guards, which this one has not got.
+    fn refuse_without_key(&self, source: &Table) -> Result<()> {
+        if !source.holds(&[])? {
+            return Ok(());
+        }
+        Err(Error::Unprotectable(
+            format!("{} is guarded by external ids, and the tenant has none that fits", self.target.full_name),
+            "Give it one first: update_tenant(..., external_id => ...).".to_owned(),
+        ))
+    }
+
+    /// What every row gets in the column of the target that the source has not got, if there is one.
+    pub fn tenant_to_add(&self, tenant: Uuid) -> Result<Option<String>> {
+        match (self.missing_tenant(), &self.target.tenant) {
+            (Some(_), Some((_, kind))) => kind.text(tenant),
+            _ => Ok(None),
+        }
     }
 
     /// The column of the target that the source has not got, and every row gets the tenant in.

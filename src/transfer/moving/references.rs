@@ -3,7 +3,7 @@
 use super::tables::{self, Table};
 use crate::error::{Error, Result};
 use crate::isolation::row::inspect::TenantType;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::relation::role_name;
 use crate::{own_ddl, role};
 use pgrx::{Uuid, pg_sys};
@@ -90,10 +90,10 @@ impl End {
         if self.is_partitioned { self.name.clone() } else { format!("ONLY {}", self.name) }
     }
 
-    fn is_of(&self, alias: &str, tenant: Uuid, comparison: &str) -> Option<String> {
-        let (column, kind) = self.tenant.as_ref()?;
-        let literal = literal(&tenant.to_string());
-        Some(format!("{alias}.{} {comparison} {literal}::pg_catalog.{}", ident(column), kind.name()))
+    fn is_of(&self, alias: &str, tenant: Uuid, comparison: &str) -> Result<Option<String>> {
+        let Some((column, kind)) = &self.tenant else { return Ok(None) };
+        let own = kind.literal(tenant)?.unwrap_or_else(|| "NULL".to_owned());
+        Ok(Some(format!("{alias}.{} {comparison} {own}", ident(column))))
     }
 }
 
@@ -159,7 +159,7 @@ fn finds(key: &Key, sql: &str) -> Result<bool> {
 pub fn check_keys(tables: &[&Table], tenant: Uuid) -> Result<()> {
     for key in keys(members(tables)?, false)? {
         let Key { from, to, joined, given, left_out, absent, .. } = &key;
-        let own = from.is_of("fk", tenant, "OPERATOR(pg_catalog.=)").unwrap_or_else(|| "true".to_owned());
+        let own = from.is_of("fk", tenant, "OPERATOR(pg_catalog.=)")?.unwrap_or_else(|| "true".to_owned());
         let dangling = format!("{given} AND NOT EXISTS (SELECT FROM {} pk WHERE {joined})", to.source());
         // MATCH FULL: all columns of a key, or none.
         let half = if key.is_full { format!(" OR ({left_out}) AND NOT ({absent})") } else { String::new() };
@@ -178,8 +178,8 @@ pub fn check_keys(tables: &[&Table], tenant: Uuid) -> Result<()> {
 /// Fails where a row that is not the tenant's refers to one of its rows, which are about to go.
 pub fn refuse_foreign_references(tables: &[&Table], tenant: Uuid) -> Result<()> {
     for key in keys(members(tables)?, true)?.iter().filter(|key| !key.has_tenant) {
-        let Some(own) = key.to.is_of("pk", tenant, "OPERATOR(pg_catalog.=)") else { continue };
-        let others = key.from.is_of("fk", tenant, "IS DISTINCT FROM").unwrap_or_else(|| "true".to_owned());
+        let Some(own) = key.to.is_of("pk", tenant, "OPERATOR(pg_catalog.=)")? else { continue };
+        let others = key.from.is_of("fk", tenant, "IS DISTINCT FROM")?.unwrap_or_else(|| "true".to_owned());
         let sql = format!(
             "SELECT true FROM {} pk JOIN {} fk ON {} WHERE {own} AND {others} LIMIT 1",
             key.to.source(),
@@ -213,7 +213,7 @@ pub fn check_deferred(tables: &[&Table], tenant: Uuid) -> Result<()> {
                 table.full_name
             )));
         };
-        let own = table.condition(tenant).map(|condition| format!("one.{condition} AND ")).unwrap_or_default();
+        let own = table.condition(tenant)?.map(|condition| format!("one.{condition} AND ")).unwrap_or_default();
         let source = table.source();
         let sql = format!(
             "SELECT true FROM {source} one JOIN {source} other ON {joined} WHERE {own}(one.tableoid, one.ctid) OPERATOR(pg_catalog.<>) (other.tableoid, other.ctid) LIMIT 1"

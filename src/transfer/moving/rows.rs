@@ -20,8 +20,8 @@ impl Pair {
     /// Writes the tenant's rows of a table of this database to a file; how many.
     pub fn unload(&self, source: &Table, tenant: Uuid, path: &Path) -> Result<u64> {
         let mut values: Vec<String> = self.columns.iter().map(|name| ident(name)).collect();
-        values.extend(self.missing_tenant().map(|_| literal(&tenant.to_string())));
-        let wanted = source.condition(tenant).map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        values.extend(self.tenant_to_add(tenant)?.map(|own| literal(&own)));
+        let wanted = source.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
         let select = format!("SELECT {} FROM {}{wanted}", values.join(", "), source.source());
         role::as_owner_of_all_rows(source.owner, || query::as_of_now(|| row_file::unload(&select, path)))
     }

@@ -161,12 +161,17 @@ impl Table {
     }
 
     /// The condition that finds the tenant's rows; none where all are its.
-    pub fn condition(&self, tenant: Uuid) -> Option<String> {
-        let (column, _) = self.tenant.as_ref()?;
-        Some(format!("{} OPERATOR(pg_catalog.=) {}", ident(column), literal(&tenant.to_string())))
+    pub fn condition(&self, tenant: Uuid) -> Result<Option<String>> {
+        let Some((column, kind)) = &self.tenant else { return Ok(None) };
+        let column = ident(column);
+        // A tenant without a key of the application's own has no rows where that guards, and the column is never null.
+        Ok(Some(
+            kind.literal(tenant)?
+                .map_or_else(|| format!("{column} IS NULL"), |own| format!("{column} OPERATOR(pg_catalog.=) {own}")),
+        ))
     }
 
-    fn holds(&self, conditions: &[String]) -> Result<bool> {
+    pub fn holds(&self, conditions: &[String]) -> Result<bool> {
         let wanted = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let sql = format!("SELECT true FROM {}{wanted} LIMIT 1", self.source());
         gives_rows(self.owner, &sql)
@@ -174,13 +179,13 @@ impl Table {
 
     /// Whether the tenant has rows here.
     pub fn has_rows(&self, tenant: Uuid) -> Result<bool> {
-        self.holds(&self.condition(tenant).into_iter().collect::<Vec<_>>())
+        self.holds(&self.condition(tenant)?.into_iter().collect::<Vec<_>>())
     }
 
     /// Whether a row of the tenant has something in the column that its default does not give anyway.
     pub fn has_values(&self, tenant: Uuid, column: &Column) -> Result<bool> {
         let name = ident(&column.name);
-        let mut conditions: Vec<String> = self.condition(tenant).into_iter().collect();
+        let mut conditions: Vec<String> = self.condition(tenant)?.into_iter().collect();
         conditions.push(format!("{name} IS NOT NULL"));
         conditions.extend(
             column
@@ -191,15 +196,14 @@ impl Table {
         self.holds(&conditions)
     }
 
-    /// Whether a row has another tenant in the column than this one.
-    pub fn has_strangers(&self, tenant: Uuid, column: &str) -> Result<bool> {
-        let (column, tenant) = (ident(column), literal(&tenant.to_string()));
-        self.holds(&[format!("{column}::pg_catalog.text IS DISTINCT FROM {tenant}")])
+    /// Whether a row has something else in the column than what says that it is the tenant's.
+    pub fn has_strangers(&self, column: &str, own: &str) -> Result<bool> {
+        self.holds(&[format!("{}::pg_catalog.text IS DISTINCT FROM {}", ident(column), literal(own))])
     }
 
     /// Counts and sums up the tenant's rows by what the columns look like.
     pub fn digest(&self, tenant: Uuid, columns: &[String]) -> Result<Digest> {
-        let wanted = self.condition(tenant).map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+        let wanted = self.condition(tenant)?.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
         let sql = format!(
             "SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), coalesce(pg_catalog.sum({}), 0)) FROM {}{wanted}",
             hash(columns),
