@@ -495,9 +495,8 @@ impl Granted {
             "unregister_template" => "SELECT delete_tenant_schema(find_tenant('globex'))".to_owned(),
             "import_tenant" => "INSERT INTO export SELECT * FROM export_tenant(find_tenant('acme-test'))".to_owned(),
             "derive_template" => "SELECT protect_table('shop.customers')".to_owned(),
-            "move_tenant" => {
-                "SELECT protect_table('shop.customers'); SELECT derive_template('grown', 'shop')".to_owned()
-            }
+            // After that of clean_move, which is done before.
+            "move_tenant" => "CALL move_tenant(find_tenant('acme'), 'row')".to_owned(),
             "clean_move" => "SELECT protect_table('shop.customers'); SELECT derive_template('grown', 'shop');
                 CALL move_tenant(find_tenant('acme'), 'schema', clean => false)"
                 .to_owned(),
@@ -546,7 +545,7 @@ impl Granted {
         let level = level.split([',', ' ']).next().unwrap_or(level);
         let mut client = database.connect(if level == "public" { "app" } else { level });
         if example.starts_with("CALL") || example.starts_with("BEGIN") {
-            client.batch_execute(&self.before(function))?;
+            self.before(function).split(';').try_for_each(|statement| client.batch_execute(statement))?;
             // The comment leaves out what the transaction is for.
             return client.batch_execute(&example.replace("...", "SELECT current_tenant();"));
         }

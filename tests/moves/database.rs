@@ -60,7 +60,7 @@ fn what_is_known_of_a_tenant_comes_along() {
         assert_eq!(count(&mut transaction, "accounts"), 2);
         transaction.commit().expect("commit");
     }
-    simple(&mut admin, "CALL rollup_usage()");
+    simple(&mut admin, "SELECT rollup_usage()");
     let used = "SELECT quantity::text FROM tenant_usage($1) WHERE metric = 'calls'";
     assert_eq!(one::<String>(&mut operator, used, &[&tenant]), "70");
     house.assert_settled();
