@@ -223,7 +223,7 @@ impl Error {
     }
 
     /// The same error with its SQLSTATE and texts.
-    pub fn as_raised(self) -> Self {
+    pub fn into_raised(self) -> Self {
         if let Self::Elsewhere { .. } = self {
             return self;
         }

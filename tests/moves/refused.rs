@@ -24,7 +24,7 @@ fn arguments_are_checked() {
     let nobody = Uuid::from_u128(7);
     let huge = "x".repeat(100_000);
     for (call, sqlstate) in [
-        (format!("move_tenant(NULL, 'schema')"), "22023"),
+        ("move_tenant(NULL, 'schema')".to_owned(), "22023"),
         (format!("move_tenant('{tenant}', NULL)"), "22023"),
         (format!("move_tenant('{tenant}', 'schema', clean => NULL)"), "22023"),
         (format!("move_tenant('{tenant}', '')"), "22023"),

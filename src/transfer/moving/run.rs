@@ -47,9 +47,9 @@ pub struct Registry {
 
 /// Where the registry leads from now on.
 pub enum Switch<'a> {
-    ToSchema { schema: &'a str, template: &'a str, moved: &'a Moved },
-    ToRows { moved: &'a Moved },
-    ToDatabase { schema: &'a str, template: Option<&'a str>, moved: &'a Moved },
+    Schema { schema: &'a str, template: &'a str, moved: &'a Moved },
+    Rows { moved: &'a Moved },
+    Database { schema: &'a str, template: Option<&'a str>, moved: &'a Moved },
 }
 
 impl Registry {
@@ -79,9 +79,9 @@ impl Switch<'_> {
             return Err(Error::IllegalChange { state: before.status.name(), change: "be moved any more".to_owned() });
         }
         let (to, schema, template, moved) = match self {
-            Switch::ToSchema { schema, template, moved } => (Isolation::Schema, Some(*schema), Some(*template), *moved),
-            Switch::ToRows { moved } => (Isolation::Row, None, None, *moved),
-            Switch::ToDatabase { schema, template, moved } => (Isolation::Database, Some(*schema), *template, *moved),
+            Switch::Schema { schema, template, moved } => (Isolation::Schema, Some(*schema), Some(*template), *moved),
+            Switch::Rows { moved } => (Isolation::Row, None, None, *moved),
+            Switch::Database { schema, template, moved } => (Isolation::Database, Some(*schema), *template, *moved),
         };
         let database = match to {
             Isolation::Database => Some(database::name_of(order.tenant)?),
@@ -364,7 +364,7 @@ fn run(procedure: &Procedure, tenant: Uuid, to: Isolation, template: Option<Stri
     let moved = match perform(procedure, &order) {
         Ok(moved) => moved,
         Err(error) => {
-            let error = order.name_table(error.as_raised());
+            let error = order.name_table(error.into_raised());
             let Error::Elsewhere { sqlstate, message, .. } = &error else { return Err(error) };
             if let Some(unfinished) = role::as_extension_owner(|| record::unfinished(tenant))? {
                 undo(procedure, &unfinished, sqlstate, message)?;

@@ -71,7 +71,7 @@ pub fn perform(procedure: &Procedure, order: &Order) -> Result<Moved> {
     procedure::caught_all(|| {
         let moved = Moved { rows: compare(&expected, &found)?, copied_at, verified_at: record::now()? };
         role::as_extension_owner(|| {
-            Switch::ToDatabase { schema: &schema, template: Some(&order.template), moved: &moved }.perform(order)
+            Switch::Database { schema: &schema, template: Some(&order.template), moved: &moved }.perform(order)
         })?;
         Ok(moved)
     })

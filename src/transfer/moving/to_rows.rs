@@ -48,7 +48,7 @@ pub fn perform(order: &Order) -> Result<Moved> {
         let places = sequences::places(&own.name, &sequences::of_schema(own.oid)?)?;
         arrive(order, &pairs, &places)
     })?;
-    Switch::ToRows { moved: &moved }.perform(order)?;
+    Switch::Rows { moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
     Ok(moved)
 }
@@ -56,7 +56,7 @@ pub fn perform(order: &Order) -> Result<Moved> {
 /// The same with rows that come from the tenant's own database.
 pub fn receive(order: &Order, pairs: &Pairs, places: &[schema::Place]) -> Result<Moved> {
     let moved = context::while_making_schema(order.tenant, || arrive(order, pairs, places))?;
-    Switch::ToRows { moved: &moved }.perform(order)?;
+    Switch::Rows { moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
     Ok(moved)
 }

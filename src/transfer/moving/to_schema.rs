@@ -108,7 +108,7 @@ fn arrive(order: &Order, place: Place, places: Option<&[schema::Place]>) -> Resu
         }
         filled.verify(order)
     })?;
-    Switch::ToSchema { schema: &name, template: &template.name, moved: &moved }.perform(order)?;
+    Switch::Schema { schema: &name, template: &template.name, moved: &moved }.perform(order)?;
     schema::version::copy_of_template(&template.name, tenant)?;
     Ok(moved)
 }
