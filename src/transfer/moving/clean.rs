@@ -2,8 +2,8 @@
 
 use super::record::{self, Isolation, Move};
 use super::references::{self, Event};
-use super::run::{self, INTERRUPTED};
 use super::tables;
+use super::undo::{INTERRUPTED, undo};
 use crate::context;
 use crate::database;
 use crate::erased::Erased;
@@ -62,7 +62,7 @@ pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), St
     };
     if !unfinished.is_switched {
         let (sqlstate, message) = INTERRUPTED;
-        return run::undo(procedure, &unfinished, sqlstate, message).map_err(message_of);
+        return undo(procedure, &unfinished, sqlstate, message).map_err(message_of);
     }
     if !unfinished.clean {
         return Ok(());

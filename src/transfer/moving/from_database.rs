@@ -1,9 +1,9 @@
 //! Out of a database of its own: a worker there writes the rows to files, in which they come to the shared tables or to a schema.
 
 use super::along::{self, Back};
+use super::order::Order;
 use super::pairs::{Origin, Pair, Pairs, Sent};
 use super::record::{Isolation, Moved};
-use super::run::Order;
 use super::tables::{self, Digest, Table};
 use super::{sequences, to_rows, to_schema};
 use crate::context;

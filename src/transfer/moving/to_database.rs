@@ -1,10 +1,11 @@
 //! Into a database of its own, which is made with the tenant's rows, compared, and opened with the switch.
 
 use super::along;
+use super::order::Order;
 use super::pairs::{Pair, Pairs};
 use super::record::{self, Isolation, Moved};
 use super::rows;
-use super::run::{Order, Switch};
+use super::switch::Switch;
 use super::tables::{self, Digest, Table};
 use super::{sequences, to_rows, to_schema};
 use crate::context;
@@ -71,7 +72,8 @@ pub fn perform(procedure: &Procedure, order: &Order) -> Result<Moved> {
     procedure::caught_all(|| {
         let moved = Moved { rows: compare(&expected, &found)?, copied_at, verified_at: record::now()? };
         role::as_extension_owner(|| {
-            Switch::Database { schema: &schema, template: Some(&order.template), moved: &moved }.perform(order)
+            Switch { to: Isolation::Database, schema: Some(&schema), template: Some(&order.template), moved: &moved }
+                .perform(order)
         })?;
         Ok(moved)
     })

@@ -1,10 +1,11 @@
 //! Into the tables that tenants share, in one transaction: out of a schema of this database, or with rows that come from another.
 
+use super::order::Order;
 use super::pairs::Pairs;
-use super::record::{self, Moved};
+use super::record::{self, Isolation, Moved};
 use super::references::{self, Event};
 use super::rows::{self, Copied};
-use super::run::{Order, Switch};
+use super::switch::Switch;
 use super::{sequences, tables, to_schema};
 use crate::context;
 use crate::error::Result;
@@ -48,7 +49,7 @@ pub fn perform(order: &Order) -> Result<Moved> {
         let places = sequences::places(&own.name, &sequences::of_schema(own.oid)?)?;
         arrive(order, &pairs, &places)
     })?;
-    Switch::Rows { moved: &moved }.perform(order)?;
+    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
     Ok(moved)
 }
@@ -56,7 +57,7 @@ pub fn perform(order: &Order) -> Result<Moved> {
 /// The same with rows that come from the tenant's own database.
 pub fn receive(order: &Order, pairs: &Pairs, places: &[schema::Place]) -> Result<Moved> {
     let moved = context::while_making_schema(order.tenant, || arrive(order, pairs, places))?;
-    Switch::Rows { moved: &moved }.perform(order)?;
+    Switch { to: Isolation::Row, schema: None, template: None, moved: &moved }.perform(order)?;
     version::remove(order.tenant)?;
     Ok(moved)
 }

@@ -1,11 +1,12 @@
 //! Out of shared tables into a schema of its own: a copy of the template that gets the tenant's rows while it has no triggers, indexes or foreign
 //! keys yet, in one transaction.
 
+use super::order::Order;
 use super::pairs::{Pair, Pairs};
-use super::record::{self, Moved};
+use super::record::{self, Isolation, Moved};
 use super::references::{self, Event};
 use super::rows::{self, Copied};
-use super::run::{Order, Switch};
+use super::switch::Switch;
 use super::{sequences, tables};
 use crate::context;
 use crate::error::{Error, Result};
@@ -108,7 +109,8 @@ fn arrive(order: &Order, place: Place, places: Option<&[schema::Place]>) -> Resu
         }
         filled.verify(order)
     })?;
-    Switch::Schema { schema: &name, template: &template.name, moved: &moved }.perform(order)?;
+    Switch { to: Isolation::Schema, schema: Some(&name), template: Some(&template.name), moved: &moved }
+        .perform(order)?;
     schema::version::copy_of_template(&template.name, tenant)?;
     Ok(moved)
 }
