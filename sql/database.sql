@@ -6,6 +6,7 @@ CREATE TABLE tenancy.tenant_databases (
     database_oid oid,
     template name,
     schema_name name NOT NULL,
+    control_oid oid,
     phase text COLLATE "C" NOT NULL DEFAULT 'requested',
     attempts integer NOT NULL DEFAULT 0,
     requested_at timestamptz NOT NULL DEFAULT now(),
@@ -19,7 +20,7 @@ CREATE TABLE tenancy.tenant_databases (
 );
 SELECT pg_catalog.pg_extension_config_dump('tenancy.tenant_databases', '');
 COMMENT ON TABLE tenancy.tenant_databases IS
-    'The databases of tenants that have one of their own, made or to be made: which database and schema, from what template, how far, how often that was tried and what stood against it last. tenancy.provisioning shows it. Only functions reach it.';
+    'The databases of tenants that have one of their own, made or to be made: which database and schema, from what template, how far, how often that was tried and what stood against it last. control_oid is the database that keeps it, which no copy of that database is. tenancy.provisioning shows it. Only functions reach it.';
 
 CREATE VIEW tenancy.provisioning AS
     SELECT d.tenant_id, t.slug, t.status, d.phase, d.database_name, d.schema_name, d.template, b.oid AS database_oid,

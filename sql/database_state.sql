@@ -3,11 +3,12 @@ CREATE TABLE tenancy.database_changes (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id uuid,
     is_general boolean NOT NULL,
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    is_tried boolean NOT NULL DEFAULT false
 );
 CREATE INDEX database_changes_tenant_id_idx ON tenancy.database_changes (tenant_id, id);
 COMMENT ON TABLE tenancy.database_changes IS
-    'Changes of tenants, people, keys, plans and levels that tenants'' own databases have not heard of yet: of one tenant, or of all (tenant_id NULL); is_general says that it concerned all. tenancy.database_state shows how many wait. Only functions reach it.';
+    'Changes of tenants, people, keys, plans and levels that tenants'' own databases have not heard of yet: of one tenant, or of all (tenant_id NULL); is_general says that it concerned all, is_tried that the database could not be told of it yet. tenancy.database_state shows how many wait. Only functions reach it.';
 
 -- What each of these databases was told last, and what went wrong since. Not dumped, so that a restored cluster tells them anew.
 CREATE TABLE tenancy.told_states (

@@ -82,6 +82,21 @@ fn directory() -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// Removes files of processes that have ended: another one may have written one just after its owner had removed it.
+pub fn remove_orphans() -> Result<()> {
+    let directory = std::fs::read_dir(directory()?).map_err(|error| failed("looked for", &error))?;
+    for file in directory.flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_')?.split_once('.'));
+        let owner = owner.and_then(|(pid, _)| pid.parse::<c_int>().ok());
+        // SAFETY: looks for the process among the server's.
+        if owner.is_some_and(|pid| unsafe { pg_sys::BackendPidGetProc(pid) }.is_null()) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+    Ok(())
+}
+
 /// The path of another process' file.
 pub fn path(name: &str) -> Result<PathBuf> {
     if !name.starts_with(PREFIX) || name.contains('/') {

@@ -5,6 +5,7 @@ mod crash;
 mod database;
 mod derive;
 mod fixtures;
+mod keys;
 mod kinds;
 mod races;
 mod refused;

@@ -10,10 +10,14 @@ SET client_min_messages = warning;
 \if :{?operator} \else \set operator hybrid_operator \endif
 \if :{?admin}    \else \set admin    hybrid_admin    \endif
 \set dba :USER
+\set control :DBNAME
 
 \ir setup.sql
 \ir before.sql
 \ir plans.sql
 \ir adopt.sql
 \ir rights.sql
+\connect - :dba
+\ir api.sql
 \ir functions.sql
+\ir enterprise.sql

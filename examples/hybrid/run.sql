@@ -12,6 +12,7 @@
 \ir story/3_roles.sql
 \ir story/4_agents.sql
 \ir story/5_minutes.sql
-\ir story/6_billing.sql
-\ir story/7_subscription.sql
-\ir story/8_records.sql
+\ir story/6_enterprise.sql
+\ir story/7_billing.sql
+\ir story/8_subscription.sql
+\ir story/9_records.sql

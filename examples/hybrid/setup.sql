@@ -12,7 +12,7 @@ WHERE to_regrole(quote_ident(role)) IS NULL \gexec
 REVOKE TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
 CREATE SCHEMA hybrid AUTHORIZATION :"owner";
 GRANT USAGE ON SCHEMA hybrid TO :"app", :"client", :"admin";
-ALTER DATABASE :"DBNAME" SET search_path = hybrid, public;
+ALTER DATABASE :"DBNAME" SET search_path = hybrid, hybrid_api, public;
 
 \set ECHO queries
 CREATE EXTENSION IF NOT EXISTS pg_tenancy;

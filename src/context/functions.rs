@@ -1,6 +1,7 @@
 //! The SQL functions of the context.
 
 use super::bind;
+use super::key;
 use super::state::{self, Grants, STATE, Source};
 use crate::error::{Error, SqlResult, raise};
 use crate::monitor::{self, Refusal};
@@ -176,6 +177,9 @@ raw_function! {
             if (*state).context.key.is_none() {
                 return raise_keyless();
             }
+            if !(*state).key_is_held {
+                key::hold();
+            }
             kept(fcinfo, &(*state).key_text)
         }
     }
@@ -189,7 +193,12 @@ raw_function! {
         unsafe {
             match (*state).key_number {
                 _ if !(*state).bound => raise_unbound(),
-                Some(number) => pg_sys::Datum::from(number),
+                Some(number) => {
+                    if !(*state).key_is_held {
+                        key::hold();
+                    }
+                    pg_sys::Datum::from(number)
+                }
                 None => raise_keyless(),
             }
         }

@@ -8,6 +8,7 @@
 mod bind;
 mod cursors;
 mod functions;
+pub mod key;
 mod path;
 pub mod plan;
 pub mod registry;

@@ -214,6 +214,8 @@ pub struct State {
     pub text: TenantText,
     pub key_text: KeyText,
     pub key_number: Option<i64>,
+    /// Whether this transaction has made sure of the key ([`super::key`]).
+    pub key_is_held: bool,
 }
 
 const NOBODY: Context = Context::of([0; 16], Source::SetTenant);
@@ -227,6 +229,7 @@ pub static STATE: BackendStatic<State> = BackendStatic::new(State {
     text: EMPTY_TEXT,
     key_text: EMPTY_KEY,
     key_number: None,
+    key_is_held: false,
 });
 
 /// The tenant that this transaction bound first, remembered outside the setting, so that neither a savepoint rollback nor
@@ -301,7 +304,7 @@ pub fn assign(principal: Option<(Context, Grants)>) {
     GRANTS.set(grants);
     let key = context.key.as_ref().map(Identifier::as_str);
     let (key_text, key_number) = (key.map_or(EMPTY_KEY, KeyText::new), key.and_then(number));
-    STATE.set(State { bound: true, generation, context, text, key_text, key_number });
+    STATE.set(State { bound: true, generation, context, text, key_text, key_number, key_is_held: false });
     // A parallel worker is its leader's business, and nothing tells it when the transaction ends.
     // SAFETY: a plain read.
     if unsafe { pg_sys::ParallelWorkerNumber } < 0 {

@@ -20,7 +20,7 @@ use std::ffi::CString;
 
 pub const ERRAND: Errand = Errand { name: "database.create", run };
 
-const CONTROL: &str = "SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba)::text,
+const CONTROL: &str = "SELECT pg_catalog.to_jsonb(d),
         (SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace)
     FROM pg_catalog.pg_database d WHERE d.oid = $1";
 const TAKEN: &str = "SELECT true FROM pg_catalog.pg_database WHERE oid = $1";
@@ -67,7 +67,7 @@ fn run(request: &Value) -> Result<Value> {
         Subject::database_step_of(tenant).lock(Mode::Exclusive);
         true
     };
-    let database = process::transaction(step, || {
+    process::transaction(step, || {
         let intent = role::as_extension_owner(|| Intent::get_in(tenant, &[Phase::Creating]))?;
         let database = intent.oid.ok_or_else(|| Error::Internal("no oid was chosen".to_owned()))?;
         createdb(&statement(&intent, database)?)?;
@@ -75,14 +75,13 @@ fn run(request: &Value) -> Result<Value> {
         label::set_of_database(
             database,
             &Home { tenant: *tenant.as_bytes(), state: "provisioning".to_owned(), control: home::this() },
-        )?;
-        Ok(database)
+        )
     })?;
-    let database = database.ok_or_else(|| Error::Internal("a transaction was not begun".to_owned()))?;
     process::transaction(step, || {
         role::as_extension_owner(|| {
-            Intent::get_in(tenant, &[Phase::Creating])?.advance(Phase::Installing)?;
-            dress::as_control(database)
+            let intent = Intent::get_in(tenant, &[Phase::Creating])?;
+            intent.oid.map_or(Ok(()), dress::close)?;
+            intent.advance(Phase::Installing)
         })
     })?;
     Ok(Value::Null)
@@ -92,11 +91,10 @@ fn run(request: &Value) -> Result<Value> {
 fn statement(intent: &Intent, database: pg_sys::Oid) -> Result<String> {
     // SAFETY: a plain read.
     let here = unsafe { pg_sys::MyDatabaseId };
-    let (control, owner, tablespace) = query::current_rows(CONTROL, &[here.into()], |row| {
-        Ok((row.must::<Jsonb>(1)?, row.must::<String>(2)?, row.must::<String>(3)?))
-    })?
-    .pop()
-    .ok_or_else(|| Error::Internal("the control database is not in the catalog".to_owned()))?;
+    let (control, tablespace) =
+        query::current_rows(CONTROL, &[here.into()], |row| Ok((row.must::<Jsonb>(1)?, row.must::<String>(2)?)))?
+            .pop()
+            .ok_or_else(|| Error::Internal("the control database is not in the catalog".to_owned()))?;
     let control: Value = serde_json::from_str(control.as_str()).unwrap_or_default();
     // What a version does not know is not there.
     let option = |name: &str, columns: &[&str]| {
@@ -115,9 +113,8 @@ fn statement(intent: &Intent, database: pg_sys::Oid) -> Result<String> {
     let template = settings::template_database();
     let strategy = if template == "template0" { "wal_log" } else { "file_copy" };
     Ok(format!(
-        "CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY {strategy} ENCODING 'UTF8' LOCALE_PROVIDER {provider}{locale}{}{} TABLESPACE {} ALLOW_CONNECTIONS false OID {}",
+        "CREATE DATABASE {} TEMPLATE {} STRATEGY {strategy} ENCODING 'UTF8' LOCALE_PROVIDER {provider}{locale}{}{} TABLESPACE {} ALLOW_CONNECTIONS false OID {}",
         ident(&intent.database),
-        ident(&owner),
         ident(&template),
         option("LC_COLLATE", &["datcollate"]),
         option("LC_CTYPE", &["datctype"]),

@@ -125,8 +125,10 @@ fn install_here(request: &Value) -> Result<()> {
     }
     let product = extension::schema()?;
     for level in fields::list(request, "levels")? {
-        let (role, level) = (literal(fields::text(level, "role")?), literal(fields::text(level, "level")?));
-        query::statement(&format!("SELECT {product}.grant_access({role}, {level})"), &[])?;
+        let (role, level) = (fields::text(level, "role")?, fields::text(level, "level")?);
+        // Of these types there is only ours, whatever functions of the name the template database has.
+        let grant = format!("SELECT {product}.grant_access($1::pg_catalog.regrole, $2::pg_catalog.text)");
+        query::statement(&grant, &[role.into(), level.into()])?;
     }
     if let Some(plan) = request["plan"].as_str() {
         let plan = Jsonb::from_text(plan.to_owned());

@@ -9,8 +9,8 @@ use crate::query;
 use crate::worker::process::Failure;
 use pgrx::{PgXactCallbackEvent, Uuid, pg_sys};
 
-const INSERT: &str = "INSERT INTO tenancy.tenant_databases (tenant_id, database_name, template, schema_name)
-    VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const INSERT: &str = "INSERT INTO tenancy.tenant_databases (tenant_id, database_name, template, schema_name, control_oid)
+    SELECT $1, $2, $3, $4, oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database() ON CONFLICT DO NOTHING";
 const ATTACH: &str = "UPDATE tenancy.tenants SET status = 'provisioning', isolation = 'database', database_name = $2, schema_name = $3, template = $4,
         updated_at = pg_catalog.now()
     WHERE id = $1";

@@ -1,5 +1,6 @@
 //! A tenant's state, where its own database reads it: on the label. All of it takes effect with the commit of the transaction that changes the registry.
 
+use super::dress;
 use super::found;
 use super::intent::{Intent, Phase, announce};
 use crate::error::{Error, Result};
@@ -30,7 +31,9 @@ pub fn set_state(tenant: Uuid, state: &str) -> Result<()> {
 pub fn open(tenant: Uuid, state: &str) -> Result<()> {
     let intent = Intent::get_in(tenant, &[Phase::Filled, Phase::Ready])?;
     let missing = || Error::Unknown("database", intent.database.clone());
-    let name = found::of(tenant)?.and_then(home::name_of).ok_or_else(missing)?;
+    let database = found::of(tenant)?.ok_or_else(missing)?;
+    dress::as_control(database)?;
+    let name = home::name_of(database).ok_or_else(missing)?;
     query::statement(&format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", ident(&name)), &[])?;
     set_state(tenant, state)?;
     intent.advance(Phase::Ready)

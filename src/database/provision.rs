@@ -30,7 +30,8 @@ macro_rules! labelled {
         WHERE l.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass AND l.provider = 'pg_tenancy'
           AND pg_catalog.starts_with(l.label, 'tenant: ')
     ), known AS (
-        SELECT d.tenant_id, d.database_oid, d.database_name, l.oid, l.datname, l.control, l.oid = d.database_oid AS is_same
+        SELECT d.tenant_id, d.database_oid, d.database_name, l.oid, l.datname, l.control, l.oid = d.database_oid AS is_same,
+               d.control_oid IS NOT DISTINCT FROM (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS is_kept_here
         FROM tenancy.tenant_databases d JOIN labelled l ON l.tenant = d.tenant_id::pg_catalog.text WHERE d.phase = 'ready'
     )", $rest)
     };
@@ -49,10 +50,15 @@ const MOVED: &str = labelled!(
     UPDATE tenancy.tenants t SET database_name = c.datname, updated_at = pg_catalog.now() FROM changed c
     WHERE t.id = c.tenant_id AND t.isolation = 'database' AND t.database_name IS DISTINCT FROM c.datname"
 );
-/// Those whose label names a control database that is not there any more: this one has been renamed.
+/// Notes that this is the database that keeps those which name it: after a restore it has another oid.
+const KEPT: &str = labelled!(
+    " UPDATE tenancy.tenant_databases d SET control_oid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    FROM known k WHERE k.tenant_id = d.tenant_id AND NOT k.is_kept_here AND k.control = pg_catalog.current_database()"
+);
+/// Those that this database keeps and whose label names one that is not there any more: this one has been renamed. A copy of it keeps none.
 const ORPHANED: &str = labelled!(
     " SELECT k.tenant_id, k.oid FROM known k
-    WHERE k.is_same AND NOT EXISTS (SELECT FROM pg_catalog.pg_database b WHERE b.datname = k.control)"
+    WHERE k.is_same AND k.is_kept_here AND NOT EXISTS (SELECT FROM pg_catalog.pg_database b WHERE b.datname = k.control)"
 );
 
 /// Who makes the database of a tenant, as long as this lives.
@@ -62,7 +68,7 @@ impl Claim {
     /// None while someone else does.
     fn take(tenant: Uuid) -> Option<Self> {
         let subject = Subject::database_of(tenant);
-        subject.try_lock_session(Mode::Exclusive).then_some(Self(subject))
+        subject.try_lock_session(Mode::Exclusive).then(|| Self(subject))
     }
 }
 
@@ -136,6 +142,7 @@ fn provision(procedure: &Procedure, tenant: Uuid) -> Result<()> {
 
 /// Follows what was renamed by hand: databases of tenants, and this one.
 fn follow() -> Result<()> {
+    query::run(KEPT, &[])?;
     let orphaned = query::current_rows(ORPHANED, &[], |row| Ok((row.must::<Uuid>(1)?, row.must::<pg_sys::Oid>(2)?)))?;
     for (tenant, database) in orphaned {
         let Some(home) = label::of_database(database).filter(|home| home.tenant == *tenant.as_bytes()) else {

@@ -65,6 +65,7 @@ pub extern "C-unwind" fn pg_tenancy_worker(argument: pg_sys::Datum) {
     task::limit_time(LIMIT);
     match process::attempt(|| visit(orders.announced)) {
         Ok(report) => place.end(report),
+        Err(_) if is_gone() => place.end(Report::NoExtension),
         Err(failure) => log!("pg_tenancy worker: {}", failure.message),
     }
 }
@@ -96,6 +97,11 @@ fn visit(announced: bool) -> Result<Report> {
     Ok(Report::NextIn(own(|| runs::next_in_ms(tasks.iter().copied()))?))
 }
 
+/// Whether the extension was dropped meanwhile: what failed for that reason is no failure.
+fn is_gone() -> bool {
+    process::attempt(|| own(|| Ok(runs::are_kept()))).is_ok_and(|are_kept| !are_kept)
+}
+
 /// Runs `work` on the product's own tables in a transaction.
 fn own<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     process::transaction(|| true, work)?
@@ -114,6 +120,9 @@ fn run(task: &Task) -> Result<()> {
             outcome.failure = process::attempt(|| self::call(call)).err();
             outcome.has_more = task::time_is_up();
         }
+    }
+    if outcome.failure.is_some() && is_gone() {
+        return Ok(());
     }
     let noted = task::take_noted();
     outcome.done += noted.done;

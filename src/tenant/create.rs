@@ -3,6 +3,7 @@
 use super::slug;
 use crate::access;
 use crate::audit::{self, Entry};
+use crate::context;
 use crate::database;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard::lock::{Mode, Subject};
@@ -59,6 +60,7 @@ impl New<'_> {
             self.metadata.clone().into(),
         ];
         if query::run(INSERT, &args)? == 1 {
+            self.external_id.into_iter().for_each(context::key::take_alone);
             return Ok(true);
         }
         let taken: Option<(bool, bool)> =
@@ -113,6 +115,58 @@ impl New<'_> {
     }
 }
 
+/// What `create_tenant` is asked for.
+pub struct Wanted<'a> {
+    pub name: &'a str,
+    pub slug: Option<&'a str>,
+    pub plan: &'a str,
+    pub isolation: Option<&'a str>,
+    pub metadata: Jsonb,
+    pub id: Uuid,
+    pub external_id: Option<&'a str>,
+    pub owner: Option<Uuid>,
+    pub template: Option<String>,
+    pub schema_name: Option<String>,
+}
+
+/// Registers a tenant, as the extension's owner, and makes its schema, or has its database made.
+pub fn create(wanted: Wanted) -> Result<Uuid> {
+    let name = text::check_name(wanted.name)?;
+    let given = wanted.slug.map(slug::check).transpose()?;
+    let (id, plan) = (wanted.id, wanted.plan);
+    let external_id = wanted.external_id.map(text::check_external_id).transpose()?;
+    let metadata = check_metadata(wanted.metadata)?;
+    let planned = plan::isolation_of(plan)?;
+    let isolation = plan::check_isolation(wanted.isolation.unwrap_or(&planned))?.to_owned();
+    let is_row = isolation == "row";
+    if is_row && (wanted.template.is_some() || wanted.schema_name.is_some()) {
+        return Err(Error::invalid(
+            format!("a tenant of isolation \"{isolation}\" has no schema of its own"),
+            "Leave template and schema_name out, or say isolation => 'schema' or 'database'.",
+        ));
+    }
+
+    let new = New { id, name, plan, isolation, external_id, metadata: &metadata };
+    let slug = match given {
+        Some(given) if new.insert(given)? => given.to_owned(),
+        Some(given) => return Err(Error::Duplicate("slug", given.to_owned())),
+        None => new.insert_under_derived_slug()?,
+    };
+    new.record(&slug)?;
+    if let Some(owner) = wanted.owner {
+        access::insert_member(id, owner, access::OWNER)?;
+    }
+    if !is_row {
+        let template = wanted.template.map_or_else(schema::unnamed_template, Ok)?;
+        let schema_name = wanted.schema_name.as_deref();
+        match new.isolation.as_str() {
+            "database" => database::request(id, &template, schema_name)?,
+            _ => schema::create(id, &template, schema_name, true).map(drop)?,
+        }
+    }
+    Ok(id)
+}
+
 /// Registers a tenant and, where its isolation says so, makes its schema, or has its database made.
 #[pg_extern(security_definer)]
 #[search_path(pg_catalog, pg_temp)]
@@ -129,42 +183,19 @@ fn create_tenant(
     template: default!(Option<Name>, "NULL"),
     schema_name: default!(Option<Name>, "NULL"),
 ) -> SqlResult<Uuid> {
-    let name = text::check_name(name.ok_or(Error::Null("name"))?)?;
-    let given = slug.map(slug::check).transpose()?;
-    let plan = plan.ok_or(Error::Null("plan"))?;
-    let external_id = external_id.map(text::check_external_id).transpose()?;
-    let metadata = check_metadata(metadata.ok_or(Error::Null("metadata"))?)?;
-    let id = id.ok_or(Error::Null("id"))?;
-    let planned = plan::isolation_of(plan)?;
-    let isolation = plan::check_isolation(isolation.unwrap_or(&planned))?.to_owned();
-    let is_row = isolation == "row";
-    if is_row && (template.is_some() || schema_name.is_some()) {
-        return Err(Error::invalid(
-            format!("a tenant of isolation \"{isolation}\" has no schema of its own"),
-            "Leave template and schema_name out, or say isolation => 'schema' or 'database'.",
-        )
-        .into());
-    }
-
-    let new = New { id, name, plan, isolation, external_id, metadata: &metadata };
-    let slug = match given {
-        Some(given) if new.insert(given)? => given.to_owned(),
-        Some(given) => return Err(Error::Duplicate("slug", given.to_owned()).into()),
-        None => new.insert_under_derived_slug()?,
+    let wanted = Wanted {
+        name: name.ok_or(Error::Null("name"))?,
+        slug,
+        plan: plan.ok_or(Error::Null("plan"))?,
+        isolation,
+        metadata: metadata.ok_or(Error::Null("metadata"))?,
+        id: id.ok_or(Error::Null("id"))?,
+        external_id,
+        owner,
+        template: template.map(|Name(template)| template),
+        schema_name: schema_name.map(|Name(name)| name),
     };
-    new.record(&slug)?;
-    if let Some(owner) = owner {
-        access::insert_member(id, owner, access::OWNER)?;
-    }
-    if !is_row {
-        let template = template.map_or_else(schema::unnamed_template, |Name(template)| Ok(template))?;
-        let schema_name = schema_name.as_ref().map(|Name(name)| name.as_str());
-        match new.isolation.as_str() {
-            "database" => database::request(id, &template, schema_name)?,
-            _ => schema::create(id, &template, schema_name, true).map(drop)?,
-        }
-    }
-    Ok(id)
+    Ok(create(wanted)?)
 }
 
 /// What `update_tenant` can change.
@@ -250,6 +281,9 @@ fn update_tenant(
     }
     if before.external_id.is_some() && after.external_id != before.external_id {
         refuse_while_guarding()?;
+    }
+    if after.external_id != before.external_id {
+        after.external_id.iter().for_each(|key| context::key::take_alone(key));
     }
     let args = [
         tenant.into(),

@@ -11,6 +11,8 @@ mod purge;
 mod slug;
 mod subscription;
 
+pub use create::{Wanted, create};
+
 use crate::level::Level;
 use crate::worker::task::Task;
 use pgrx::prelude::*;

@@ -1,6 +1,6 @@
 //! What the product itself knows of a tenant, as JSON: people, credentials, limits, subscription, bills and usage.
 //!
-//! Not among it: the audit log, which says what was done here; counters, which are made again; failed migrations, invoices' future.
+//! Not among it: the audit log, which says what was done here; counters, which are made again; migrations that failed.
 
 use crate::error::{Error, Result};
 use crate::metering::usage;
@@ -8,6 +8,9 @@ use crate::query;
 use crate::text;
 use pgrx::Uuid;
 use serde_json::Value;
+
+/// Fails on a text that has not the form of its kind.
+type Check = fn(&str) -> Result<()>;
 
 /// One kind of it.
 pub struct Own {
@@ -19,7 +22,7 @@ pub struct Own {
     /// A name that the rows need and that is not here, of the same rows in `$1`: what it is, and the query.
     pub needs: Option<(&'static str, &'static str)>,
     /// Texts that are to have the form that the product gives them.
-    pub texts: &'static [(&'static str, fn(&str) -> Result<()>)],
+    pub texts: &'static [(&'static str, Check)],
     /// Whether another tenant beside the one that was exported gets it: not its credentials, nor what it has used and paid.
     pub for_copies: bool,
     /// Whether it is kept where the tenant's rows are: in a database of its own, where it has one.

@@ -1,12 +1,12 @@
 //! The tables that hold a tenant's rows: those in a schema of its own, and the protected ones that tenants share.
 
-use crate::context::{self, registry};
+use crate::context;
 use crate::error::{Error, Result};
 use crate::extension;
 use crate::guard;
 use crate::isolation::row::TenantType;
 use crate::isolation::row::erase;
-use crate::query::{self, ident, literal};
+use crate::query::{self, ident};
 use crate::role;
 use pgrx::{Uuid, pg_sys};
 use std::collections::BTreeMap;
@@ -56,18 +56,8 @@ pub struct Owned {
 
 impl Owned {
     fn new(tenant: Uuid, column: String, tenant_type: TenantType) -> Result<Self> {
-        let is_key = tenant_type.is_key();
-        let value = if is_key {
-            // A number that is no key of the column's is that of nobody.
-            let key = registry::key_of(tenant)?.map(|key| key.as_str().to_owned());
-            if tenant_type.argument(tenant)?.is_some() { key } else { None }
-        } else {
-            Some(tenant.to_string())
-        };
-        // A literal of its own type would be out of range in a narrower column.
-        let cast = if tenant_type == TenantType::KeyBigint { "::pg_catalog.int8" } else { "" };
-        let sql = value.as_ref().map(|value| format!("{}{cast}", literal(value)));
-        Ok(Self { column, value, literal: sql, is_key })
+        let (value, literal) = (tenant_type.text(tenant)?, tenant_type.literal(tenant)?);
+        Ok(Self { column, value, literal, is_key: tenant_type.is_key() })
     }
 }
 

@@ -120,3 +120,65 @@ fn a_failed_step_is_mended_and_resumed() {
     assert_eq!(count(&mut superuser, "tenancy.adoptions WHERE finished_at IS NULL"), 0);
     assert_eq!(count(&mut superuser, "tenancy.protection_status WHERE intact"), 5);
 }
+
+/// PostgreSQL leaves an index that is not complete, and whoever ended the worker has told nobody.
+#[test]
+fn an_index_whose_worker_was_ended_is_not_taken_for_built() {
+    const WORKER: &str = "SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'pg_tenancy: CREATE%INDEX%' AND wait_event_type = 'Lock'";
+    let shop = Shop::new("adopt_ended");
+    let mut superuser = shop.database.superuser();
+    // An index is valid when nobody is left who sees what it does not know.
+    let mut reader = shop.database.connect("owner");
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").expect("begin");
+    let result = std::thread::scope(|scope| {
+        let adoption = scope.spawn(|| shop.adopt(", keys => 'all'"));
+        let mut worker = None;
+        wait_until("a worker builds an index", || {
+            worker = optional::<i32>(&mut superuser, WORKER, &[]);
+            worker.is_some() || adoption.is_finished()
+        });
+        superuser.execute("SELECT pg_terminate_backend($1)", &[&worker]).expect("end it");
+        reader.batch_execute("COMMIT").expect("commit");
+        adoption.join().expect("join")
+    });
+    fails(result, "55000");
+    assert_eq!(count(&mut superuser, "pg_index WHERE NOT indisvalid"), 1);
+    shop.adopt(", keys => 'all'").expect("adopt");
+    assert_eq!(count(&mut superuser, "pg_index WHERE NOT indisvalid"), 0);
+    assert_eq!(count(&mut superuser, "tenancy.adoptions WHERE finished_at IS NULL"), 0);
+}
+
+/// The owner of a schema may drop what others have in it, and put a table of the same name there.
+#[test]
+fn a_table_that_is_put_in_the_place_of_one_that_is_adopted_is_left_alone() {
+    let shop = Shop::new("adopt_swapped");
+    let mut superuser = shop.database.superuser();
+    superuser
+        .batch_execute(
+            "CREATE SCHEMA trap AUTHORIZATION stranger; GRANT ALL ON SCHEMA trap TO owner, admin; SET ROLE owner;
+             CREATE TABLE trap.notes (id int, tenant_id uuid); INSERT INTO trap.notes SELECT n FROM generate_series(1, 3000) n;
+             SET ROLE stranger; CREATE TABLE trap.victims (name text); GRANT ALL ON trap.victims TO PUBLIC;
+             CREATE FUNCTION trap.bite() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN INSERT INTO trap.victims VALUES (current_user); RETURN NEW; END$$;",
+        )
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    let (mut admin, notices) = shop.database.connect_with_notices("admin");
+    let call = format!("CALL adopt_table('trap.notes', '{}', batch_size => 1)", shop.tenant);
+    let result = std::thread::scope(|scope| {
+        let adoption = scope.spawn(move || admin.batch_execute(&call));
+        wait_until("rows are filled", || notices.contains("UPDATE ONLY trap.notes") || adoption.is_finished());
+        shop.database
+            .connect("stranger")
+            .batch_execute(
+                "BEGIN; DROP TABLE trap.notes; CREATE TABLE trap.notes (id int, tenant_id uuid);
+                 INSERT INTO trap.notes SELECT n FROM generate_series(1, 100) n; GRANT ALL ON trap.notes TO PUBLIC;
+                 CREATE TRIGGER bite BEFORE UPDATE ON trap.notes FOR EACH ROW EXECUTE FUNCTION trap.bite();
+                 ALTER TABLE trap.notes ENABLE ALWAYS TRIGGER bite; COMMIT",
+            )
+            .expect("swap");
+        adoption.join().expect("join")
+    });
+    assert_eq!(count(&mut superuser, "trap.victims"), 0, "{:?}", notices.messages());
+    fails(result, "55000");
+}

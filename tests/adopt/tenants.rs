@@ -188,3 +188,41 @@ fn a_key_that_only_looks_like_a_number_guards_nothing() {
         fails(transaction.batch_execute("SELECT * FROM projects"), "55000");
     }
 }
+
+/// A purge waits for nobody who reads, and the key of a purged tenant is free for another.
+#[test]
+fn who_is_bound_to_a_purged_tenant_sees_nothing_of_the_next_one_with_its_key() {
+    for (key_type, key) in [("text", "n::text"), ("integer", "n")] {
+        let database = Database::new("adopt_key_again");
+        install(&database, key_type, key);
+        let mut admin = database.connect("admin");
+        admin.batch_execute("CALL adopt_tenants('organizations', 'id', 'title')").expect("adopt");
+        let old: Uuid = one(&mut admin, "SELECT id FROM tenancy.tenants WHERE external_id = '1'", &[]);
+        let (mut seeing, mut waiting) = (database.connect("app"), database.connect("app"));
+        let mut seeing = seeing.transaction().expect("begin");
+        let mut waiting = waiting.transaction().expect("begin");
+        for transaction in [&mut seeing, &mut waiting] {
+            transaction.execute("SELECT set_tenant($1)", &[&old]).expect("bind");
+        }
+        // What a savepoint gives back is not the lock.
+        seeing.batch_execute("SAVEPOINT s; SELECT count(*) FROM projects; ROLLBACK TO s").expect("look");
+        admin.query("SELECT delete_tenant($1)", &[&old]).expect("delete");
+        admin.batch_execute(&format!("CALL purge_tenant('{old}', true)")).expect("purge");
+        let create = "SET lock_timeout = '200ms'; SELECT create_tenant('Next', external_id => '1')";
+        fails(admin.batch_execute(create), "55P03");
+        let taken = "SET lock_timeout = '200ms'; SELECT update_tenant(create_tenant('Other'), external_id => '1')";
+        fails(admin.batch_execute(taken), "55P03");
+        assert_eq!(count(&mut seeing, "projects"), 0);
+        seeing.commit().expect("end");
+        admin.batch_execute(create).expect("create");
+        let new: Uuid = one(&mut admin, "SELECT id FROM tenancy.tenants WHERE external_id = '1'", &[]);
+        as_tenant(&mut database.connect("app"), new, |transaction| {
+            transaction
+                .batch_execute("INSERT INTO organizations (id, title) VALUES (1, 'Next'); INSERT INTO projects (name) VALUES ('secret')")
+                .expect("write");
+        });
+        fails(waiting.query("SELECT * FROM projects", &[]), "P0002");
+        waiting.rollback().expect("end");
+        as_tenant(&mut database.connect("app"), new, |transaction| assert_eq!(count(transaction, "projects"), 1));
+    }
+}

@@ -348,3 +348,25 @@ fn provisioning_is_for_administrators_and_by_itself() {
     operator.batch_execute("ROLLBACK").expect("roll back");
     assert_eq!(count(&mut control.superuser(), "tenancy.tenant_databases"), 0);
 }
+
+/// Who may create functions in the template database must not have them run with the product's rights.
+#[test]
+fn a_template_databases_functions_do_not_run_while_tenants_databases_are_made() {
+    let cluster = Cluster::start(Options::new().set("tenancy.template_database", "hostile"));
+    let control = shop(&cluster, "trusting");
+    let mut server = cluster.server().superuser();
+    server.batch_execute("CREATE DATABASE hostile TEMPLATE template0").expect("a template database");
+    let mut hostile = control.config("postgres").dbname("hostile").connect(harness::postgres::NoTls).expect("connect");
+    hostile
+        .batch_execute(
+            "GRANT CREATE ON SCHEMA public TO stranger; SET ROLE stranger;
+             CREATE FUNCTION public.grant_access(role text, level text) RETURNS boolean LANGUAGE plpgsql AS
+                 $$BEGIN RAISE 'run as %', current_user; END$$;
+             CREATE FUNCTION public.grant_access(role text, level name) RETURNS boolean LANGUAGE plpgsql AS
+                 $$BEGIN RAISE 'run as %', current_user; END$$",
+        )
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    drop(hostile);
+    let acme = provisioned(&control, "Acme");
+    as_tenant(&mut connect(&control, acme, "app"), acme, |app| assert_eq!(count(app, "stages"), 2));
+}

@@ -171,3 +171,26 @@ fn a_copy_of_the_control_database_touches_no_tenants_database() {
         app.batch_execute("INSERT INTO orders DEFAULT VALUES").expect("still there, and active")
     });
 }
+
+/// Of a control database and its copy only the first follows its own new name.
+#[test]
+fn a_copy_does_not_take_over_the_tenants_of_a_control_database_that_is_renamed() {
+    let control = shop(cluster(), "original");
+    let acme = provisioned(&control, "Acme");
+    let copy = cluster().empty_database("heir");
+    let mut superuser = cluster().server().superuser();
+    let (name, before, after) = (copy.name(), control.name(), format!("{}_renamed", control.name()));
+    superuser.batch_execute(&format!("DROP DATABASE {name}")).expect("make room");
+    superuser.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {before}")).expect("copy");
+    superuser.batch_execute(&format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC")).expect("grant");
+    superuser.batch_execute(&format!("ALTER DATABASE {before} RENAME TO {after}")).expect("rename");
+    copy.connect("admin").batch_execute("CALL provision_tenants()").expect("look around");
+    let label = "SELECT label FROM pg_shseclabel WHERE label LIKE 'tenant: ' || $1 || ' %'";
+    let labelled = |superuser: &mut Client| one::<String>(superuser, label, &[&acme.to_string()]);
+    assert_eq!(labelled(&mut superuser), format!("tenant: {acme} active of {before}"));
+    let mut admin = control.config("admin").dbname(&after).connect(harness::postgres::NoTls).expect("connect");
+    admin.batch_execute("CALL provision_tenants()").expect("follow");
+    assert_eq!(labelled(&mut superuser), format!("tenant: {acme} active of {after}"));
+    drop(admin);
+    superuser.batch_execute(&format!("ALTER DATABASE {after} RENAME TO {before}")).expect("rename back");
+}

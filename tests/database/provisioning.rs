@@ -1,7 +1,7 @@
 //! From the registration of a tenant to its database.
 
 use super::fixtures::*;
-use harness::{Cluster, Uuid, as_tenant, cluster, count, one, rows};
+use harness::{Cluster, Uuid, as_tenant, cluster, count, fails, one, rows};
 
 #[test]
 fn a_tenant_gets_a_database_of_its_own() {
@@ -49,4 +49,21 @@ fn members_and_keys_are_good_in_a_database_from_its_first_moment() {
     let bound: Uuid = one(&mut transaction, "SELECT set_tenant($1, $2)", &[&tenant, &owner]);
     assert_eq!(bound, tenant);
     assert_eq!(one::<String>(&mut transaction, "SELECT current_member_role()", &[]), "owner");
+}
+
+/// As long as it is made a database is nobody's who could put something into it.
+#[test]
+fn a_database_gets_its_owner_when_it_is_whole() {
+    let control = shop(cluster(), "owner");
+    let mut superuser = control.superuser();
+    superuser.batch_execute(&format!("ALTER DATABASE {} OWNER TO owner", control.name())).expect("give away");
+    let tenant = provisioned(&control, "Acme");
+    const OWNER: &str = "SELECT datdba::regrole::text FROM pg_database WHERE datname = $1";
+    assert_eq!(one::<String>(&mut superuser, OWNER, &[&home(tenant)]), "owner");
+    let mut owner = connect(&control, tenant, "owner");
+    // Its own, but for whose it is and what the control database keeps.
+    owner.batch_execute("CREATE SCHEMA mine").expect("its database");
+    let label = format!("SECURITY LABEL FOR pg_tenancy ON DATABASE \"{}\" IS NULL", home(tenant));
+    fails(owner.batch_execute(&label), "42501");
+    fails(owner.batch_execute("DELETE FROM tenancy.tenants"), "42501");
 }

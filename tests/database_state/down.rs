@@ -236,3 +236,52 @@ fn a_call_by_who_may_not_or_inside_a_transaction_is_refused() {
     }
     fails(control.connect("admin").batch_execute("BEGIN; CALL sync_tenant_databases()"), "25001");
 }
+
+/// A role that has the level `client` in the control database, and cannot have it in the tenant's own.
+fn ineligible(control: &Database, own: &Own, role: &str) {
+    let mut superuser = control.superuser();
+    superuser.batch_execute(&format!("CREATE ROLE {role}")).expect("a role");
+    superuser.batch_execute(&format!("SELECT grant_access('{role}', 'client')")).expect("grant");
+    let temporary = format!("GRANT TEMPORARY ON DATABASE {} TO {role}", own.database.name());
+    own.superuser().batch_execute(&temporary).expect("grant");
+}
+
+#[test]
+fn a_level_that_cannot_be_given_keeps_no_other_from_being_taken_or_given() {
+    let cluster = Cluster::start(Options::new());
+    let control = control(&cluster);
+    let own = Own::new(&cluster, &control, "acme");
+    ineligible(&control, &own, "a_tempted_role");
+    let mut superuser = control.superuser();
+    superuser
+        .batch_execute("CREATE ROLE newcomer; SELECT grant_access('newcomer', 'client'), revoke_access('client')")
+        .expect("change");
+    control.connect("admin").batch_execute("CALL sync_tenant_databases()").expect("sync, with a warning");
+    let failed = "SELECT last_error FROM tenancy.database_state";
+    let failed: String = one(&mut control.connect("operator"), failed, &[]);
+    assert!(failed.contains("a_tempted_role"), "{failed}");
+    let levels = "SELECT string_agg(role, ' ' ORDER BY role) FROM tenancy.access WHERE level = 'client'";
+    assert_eq!(one::<String>(&mut own.superuser(), levels, &[]), "newcomer");
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_the_next_attempt_of_what_failed_before() {
+    let cluster = eager();
+    let control = control(&cluster);
+    let own = Own::make(&cluster, &control, "acme");
+    let (_, key) = member(&control, own.tenant, "ada@example.com");
+    wait_until("the key binds", || authenticates(&own.database, &key).is_ok());
+    ineligible(&control, &own, "a_tempted_role");
+    let mut superuser = control.superuser();
+    wait_until("it has failed", || count(&mut superuser, "tenancy.told_states WHERE attempts > 0") == 1);
+    // As it is after some more attempts.
+    let later = "UPDATE tenancy.told_states SET next_attempt_at = now() + '1 hour'";
+    superuser.batch_execute(later).expect("wait for long");
+    as_tenant(&mut control.connect("app"), own.tenant, |tx| {
+        assert!(one::<bool>(tx, "SELECT revoke_api_key(id) FROM tenancy.api_keys", &[]));
+    });
+    let begun = Instant::now();
+    wait_until("the key is refused", || authenticates(&own.database, &key).is_err());
+    assert!(begun.elapsed() < Duration::from_secs(10), "after {:?}", begun.elapsed());
+    fails(authenticates(&own.database, &key), "28000");
+}

@@ -112,4 +112,11 @@ fn nothing_is_lost_when_the_server_is_killed() {
     assert_eq!(count(&mut own.superuser(), "tenancy_archive.usage_events"), i64::from(recorded));
     let directory = cluster.data().join("base/pgsql_tmp");
     wait_until("no file is left", || std::fs::read_dir(&directory).map(Iterator::count).unwrap_or_default() == 0);
+    // One that a process wrote for another that had ended, and one that is not ours.
+    let [orphan, other] = ["pgsql_tmp_tenancy_4194303.7", "pgsql_tmp4194303.7"].map(|name| directory.join(name));
+    for file in [&orphan, &other] {
+        std::fs::write(file, "left").expect("write");
+    }
+    sync(&control);
+    assert_eq!((orphan.exists(), other.exists()), (false, true));
 }

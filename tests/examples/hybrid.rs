@@ -1,4 +1,4 @@
-//! `examples/hybrid`: its story, and system 5: adoption, access, limits, subscriptions.
+//! `examples/hybrid`: its story, and system 5: adoption, isolation by plan, access, limits, subscriptions.
 
 use super::Examples;
 use crate::access::fixtures;
@@ -41,7 +41,7 @@ impl Application {
 fn hybrid_keeps_every_promise_of_its_story() {
     let database = Database::new("hybrid");
     let told = Examples::copy().run("hybrid", "run.sql", &database);
-    assert!(told.matches('✓').count() >= 37, "{told}");
+    assert!(told.matches('✓').count() >= 46, "{told}");
 }
 
 #[test]
@@ -96,6 +96,7 @@ fn no_request_makes_its_minutes_fewer() {
         ("INSERT INTO sessions (agent_id, status, ended_at) SELECT id, 'closed', now() FROM agents", "42501"),
         ("SELECT record_usage('agent_minutes', 0)", "42501"),
         ("SELECT * FROM tenancy.usage_inbox", "42501"),
+        ("SELECT charge(id, agent_id, started_at, started_at) FROM sessions", "42501"),
     ] {
         let mut client = application.database.connect("client");
         let mut transaction = client.transaction().expect("begin");

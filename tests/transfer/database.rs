@@ -18,7 +18,11 @@ struct World(Database);
 
 impl World {
     fn new(label: &str) -> World {
-        let database = Database::new(label);
+        World::in_cluster(cluster(), label)
+    }
+
+    fn in_cluster(cluster: &Cluster, label: &str) -> World {
+        let database = cluster.database(label);
         database.superuser().batch_execute(TEMPLATE).unwrap_or_else(|error| panic!("{error:?}"));
         rows(&mut database.connect("operator"), "SELECT create_metric('calls')", &[]);
         World(database)
@@ -142,4 +146,42 @@ fn an_import_that_fails_in_the_tenants_database_leaves_none() {
     );
     import(&world.0, &exported, "isolation => 'database'").unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(export(&world.0, acme), exported);
+}
+
+#[test]
+fn a_server_that_is_killed_while_a_tenant_comes_leaves_nothing_in_the_way() {
+    let mut cluster = Cluster::start(Options::new());
+    let world = World::in_cluster(&cluster, "db_killed");
+    let acme = world.provision("acme");
+    as_tenant(&mut world.at_home("app", acme), acme, |tx| {
+        tx.batch_execute(FILL).unwrap_or_else(|error| panic!("{error:?}"))
+    });
+    let exported = export(&world.0, acme);
+    store(&world.0, &exported);
+    for milliseconds in [30, 150, 300, 600] {
+        world.purge(acme);
+        let mut admin = world.0.connect("admin");
+        let import =
+            std::thread::spawn(move || admin.batch_execute("CALL import_tenant('export', isolation => 'database')"));
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        cluster.kill9();
+        let _ = import.join().expect("join");
+        cluster.start_again();
+        // Nobody can use what is not whole.
+        let usable = "SELECT count(*) FROM tenancy.tenants WHERE status = 'active'";
+        let is_whole: i64 = one(&mut world.0.superuser(), usable, &[]);
+        if is_whole == 0 {
+            let call = "CALL import_tenant('export', isolation => 'database')";
+            world.0.connect("admin").batch_execute(call).unwrap_or_else(|error| panic!("{milliseconds} ms: {error:?}"));
+        }
+        assert_eq!(export(&world.0, acme), exported, "{milliseconds} ms");
+        let databases = "pg_database WHERE datname LIKE 'tenant\\_%' AND datname LIKE '%-%'";
+        assert_eq!(count(&mut world.0.superuser(), databases), 1);
+        let known: i64 = one(
+            &mut world.0.superuser(),
+            "SELECT count(*) FROM pg_ls_dir('base') AS d WHERE d ~ '^[0-9]+$' AND NOT EXISTS (SELECT FROM pg_database WHERE oid = d::oid)",
+            &[],
+        );
+        assert_eq!(known, 0, "a stray directory");
+    }
 }

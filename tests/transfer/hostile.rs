@@ -286,6 +286,12 @@ fn a_file_takes_over_nobody() {
         let now = keys["key_hash"].to_string();
         replace(records, "own", "api_keys", &now, &format!("\"{hash}\""));
     });
+    for state in ["provisioning", "moving", "deleting"] {
+        let change = |records: &mut Vec<Record>| {
+            replace(records, "header", "", "\"status\": \"active\"", &format!("\"status\": \"{state}\""));
+        };
+        world.refuses("a state that nobody would end", "22023", change);
+    }
     world.refuses("a role that there is not", "P0002", |records| replace(records, "own", "members", "owner", "god"));
     world.refuses("a metric that there is not", "P0002", |records| {
         replace(records, "own", "usage_buckets", "calls", "money")
@@ -340,4 +346,20 @@ fn a_call_that_makes_no_sense_is_refused() {
         fails(session.batch_execute("CALL import_tenant('pg_class')"), "42501");
         fails(session.batch_execute("SELECT export_tenant(gen_random_uuid())"), "42501");
     }
+}
+
+/// The owner of a database may create functions in schema public, and so some that fit a call better than the product's own.
+#[test]
+fn an_import_runs_no_function_that_someone_has_put_beside_the_products_own() {
+    let world = World::new("beside_ours");
+    let mut superuser = world.database.superuser();
+    superuser.batch_execute("GRANT CREATE ON SCHEMA public TO owner").expect("grant");
+    for arguments in ["template text", "template name", "template text, owner uuid, schema_name text"] {
+        let sql = format!(
+            "CREATE FUNCTION public.create_tenant(name text, slug text, plan text, isolation text, metadata jsonb, id uuid,
+                external_id text, {arguments}) RETURNS uuid LANGUAGE plpgsql AS $$BEGIN RAISE 'run as %', current_user; END$$"
+        );
+        world.database.connect("owner").batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+    import(&world.database, &world.exported, "").unwrap_or_else(|error| panic!("{error:?}"));
 }

@@ -147,3 +147,83 @@ fn a_schema_of_a_tenants_own_comes_out_the_same() {
         assert_eq!(count(tx, "shop.people"), 1);
     });
 }
+
+#[test]
+fn rows_that_are_known_by_keys_of_the_applications_own_come_along() {
+    let (from, to) = (Database::new("keys_from"), Database::new("keys_to"));
+    for database in [&from, &to] {
+        let tables = "CREATE TABLE orgs (id bigint PRIMARY KEY, name text); CREATE TABLE notes (org int NOT NULL, id int, body text, PRIMARY KEY (org, id),
+            FOREIGN KEY (org) REFERENCES orgs); GRANT ALL ON orgs, notes TO app";
+        database.connect("owner").batch_execute(tables).expect("create the tables");
+        let protect = "SELECT protect_table('orgs', 'id', external_id => true); SELECT protect_table('notes', 'org', external_id => true)";
+        database.connect("admin").batch_execute(protect).unwrap_or_else(|error| panic!("{error:?}"));
+    }
+    let create = "SELECT create_tenant('Org ' || $1::text, external_id => $1)";
+    let mut tenants = ["42", "43"].map(|key| one::<Uuid>(&mut from.connect("operator"), create, &[&key])).into_iter();
+    let (acme, other) = (tenants.next().expect("a tenant"), tenants.next().expect("another"));
+    for tenant in [acme, other] {
+        as_tenant(&mut from.connect("app"), tenant, |tx| {
+            tx.batch_execute("INSERT INTO orgs (name) VALUES ('mine'); INSERT INTO notes (id, body) SELECT n, 'note ' || n FROM generate_series(1, 5) AS n").expect("fill");
+        });
+    }
+    let exported = export(&from, acme);
+    import(&to, &exported, "").unwrap_or_else(|error| panic!("{error:?}"));
+    assert_identical(&export(&to, acme), &exported);
+    as_tenant(&mut to.connect("app"), acme, |tx| {
+        assert_eq!(count(tx, "notes WHERE org = 42"), 5);
+        tx.batch_execute("UPDATE notes SET body = 'spoilt'").expect("spoil");
+    });
+    import(&to, &exported, "'replace'").unwrap_or_else(|error| panic!("{error:?}"));
+    assert_identical(&export(&to, acme), &exported);
+    assert_eq!(count(&mut to.superuser(), "notes"), 5);
+}
+
+#[test]
+fn an_export_is_of_one_moment() {
+    let database = shop(cluster(), "one_moment");
+    let acme: Uuid = one(&mut database.connect("operator"), "SELECT create_tenant('Acme')", &[]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut app = database.connect("app");
+            let mut number = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                number += 1;
+                as_tenant(&mut app, acme, |tx| {
+                    let pair = format!("INSERT INTO shop.teams (id) VALUES ({number}); INSERT INTO shop.people (id, team) VALUES ({number}, {number})");
+                    tx.batch_execute(&pair).expect("write a pair");
+                });
+            }
+            number
+        });
+        let mut seen = 0;
+        while seen < 200 {
+            let exported = export(&database, acme);
+            let rows = |table: &str| -> usize {
+                let parts = exported.iter().filter(|record| record.1 == "rows" && record.2 == table);
+                parts.map(|record| record.3.lines().count()).sum()
+            };
+            assert_eq!(rows("teams"), rows("people"));
+            seen = rows("teams");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().expect("the writer")
+    });
+    assert!(written >= 200);
+}
+
+#[test]
+fn a_tenant_comes_with_more_than_its_plan_allows() {
+    let database = shop(cluster(), "over_limit");
+    let acme = filled(&database, "acme");
+    let exported = export(&database, acme);
+    one::<bool>(&mut database.connect("admin"), "SELECT limit_table('shop.customers', 'customers')", &[]);
+    rows(&mut database.connect("operator"), "SELECT set_plan_limit('free', 'customers', 10)", &[]);
+    import(&database, &exported, "'replace'").unwrap_or_else(|error| panic!("{error:?}"));
+    let mut app = database.connect("app");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, acme);
+    let used: i64 = one(&mut transaction, "SELECT used::bigint FROM check_limit('customers')", &[]);
+    assert_eq!(used, 54);
+    fails(transaction.batch_execute("INSERT INTO shop.customers (name) VALUES ('one more')"), "54000");
+}

@@ -4,7 +4,7 @@ SELECT create_user('ada@example.com', 'Ada') AS ada, create_user('bob@example.co
 \connect - :operator
 
 \echo
-\echo '== 5. Two organizations: the one that had the application for itself, and a new one on trial'
+\echo '== 7. Two organizations: the one that had the application for itself, and a new one on trial'
 \echo
 \set ECHO queries
 SELECT create_tenant('Acme', slug => 'acme', owner => :'ada') AS acme \gset

@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 6. Access by session token or API key'
+\echo '== 8. Access by session token or API key'
 \echo
 \set header :ada_session \set whose 'Ada, in Acme' \ir ../request.sql
 SELECT 'Key ' || create_key('the robots', '{agents:read,sessions:*}') AS robots_key \gset

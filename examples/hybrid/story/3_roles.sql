@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 7. Owner, admin, member'
+\echo '== 9. Owner, admin, member'
 \echo
 \set header :ada_session \set whose 'Ada, the owner' \ir ../request.sql
 SELECT invite('bob@example.com') AS invitation \gset

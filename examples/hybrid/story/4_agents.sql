@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 8. Five agents'
+\echo '== 10. Five agents'
 \echo
 \set ON_ERROR_ROLLBACK on
 \set header :ada_session \set whose 'Ada, in Acme' \ir ../request.sql

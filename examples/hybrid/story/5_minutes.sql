@@ -1,7 +1,7 @@
 \connect - :client
 
 \echo
-\echo '== 9. A thousand agent-minutes per billing period'
+\echo '== 11. A thousand agent-minutes per billing period'
 \echo
 \set header :ada_session \set whose 'Ada, in Acme' \ir ../request.sql
 INSERT INTO sessions (agent_id) SELECT id FROM agents WHERE name = 'Scout';

@@ -7,8 +7,10 @@ use crate::guard::lock::{Mode, Subject};
 use crate::home;
 use crate::metering::limit;
 use crate::query::{self, literal};
+use crate::role;
 use crate::uuid;
 use crate::worker::errand;
+use crate::worker::process::{self, Failure};
 use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
@@ -40,6 +42,8 @@ struct Told {
     rows: String,
     levels: Vec<(String, String)>,
     limits: Vec<Limited>,
+    /// Whether whoever asks waits for nobody else: one database that is busy must not keep the others from being told.
+    is_patient: bool,
 }
 
 /// A table, a resource and a condition.
@@ -57,7 +61,15 @@ impl Told {
             digest: text("digest")?,
             rows: text("rows")?,
             levels,
+            is_patient: request.get("is_patient")?.as_bool()?,
         })
+    }
+
+    fn transaction(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if self.is_patient {
+            return errand::transaction(work);
+        }
+        process::transaction(|| true, || role::as_extension_owner(work)).map(drop)
     }
 
     /// Makes the rows what they are said to be, unless something later was said before.
@@ -159,31 +171,43 @@ impl Told {
         Ok(())
     }
 
-    /// Gives roles the levels that they have in the control database, and no other.
-    fn take_levels(&self) -> Result<()> {
-        let held: Vec<(String, String)> = query::current_rows(LEVELS, &[], |row| Ok((row.must(1)?, row.must(2)?)))?;
-        let of = |levels: &[(String, String)], role: &str| -> Vec<String> {
-            levels.iter().filter(|(known, _)| known == role).map(|(_, level)| level.clone()).collect()
-        };
-        let mut roles: Vec<&String> = held.iter().chain(&self.levels).map(|(role, _)| role).collect();
-        roles.sort_unstable();
-        roles.dedup();
-        let schema = extension::schema()?;
-        for role in roles {
-            let (has, wants) = (of(&held, role), of(&self.levels, role));
-            if has == wants {
-                continue;
-            }
-            let args = || query::ident(role);
-            if has.iter().any(|level| !wants.contains(level)) {
-                call(&format!("SELECT {schema}.revoke_access($1::pg_catalog.regrole)"), &[args()])?;
-            }
-            for level in wants {
-                call(&format!("SELECT {schema}.grant_access($1::pg_catalog.regrole, $2)"), &[args(), level])?;
+    /// Takes from roles what they have in the control database no more; who keeps another level gets that again. Comes before all that can fail.
+    fn revoke(&self) -> Result<()> {
+        let held = held()?;
+        for role in roles(&held) {
+            let wanted = levels_of(&self.levels, role);
+            if levels_of(&held, role).iter().any(|level| !wanted.contains(level)) {
+                let schema = extension::schema()?;
+                call(&format!("SELECT {schema}.revoke_access($1::pg_catalog.regrole)"), &[query::ident(role)])?;
             }
         }
         Ok(())
     }
+
+    /// Gives a role the levels that it has in the control database.
+    fn grant(&self, role: &str) -> Result<()> {
+        let (held, schema) = (held()?, extension::schema()?);
+        let has = levels_of(&held, role);
+        for level in levels_of(&self.levels, role).into_iter().filter(|level| !has.contains(level)) {
+            let sql = format!("SELECT {schema}.grant_access($1::pg_catalog.regrole, $2)");
+            call(&sql, &[query::ident(role), level.to_owned()])?;
+        }
+        Ok(())
+    }
+}
+
+fn held() -> Result<Vec<(String, String)>> {
+    query::current_rows(LEVELS, &[], |row| Ok((row.must(1)?, row.must(2)?)))
+}
+
+fn roles(levels: &[(String, String)]) -> Vec<&str> {
+    let mut roles: Vec<&str> = levels.iter().map(|(role, _)| role.as_str()).collect();
+    roles.dedup();
+    roles
+}
+
+fn levels_of<'a>(levels: &'a [(String, String)], role: &str) -> Vec<&'a str> {
+    levels.iter().filter(|(known, _)| known == role).map(|(_, level)| level.as_str()).collect()
 }
 
 fn call(sql: &str, args: &[String]) -> Result<()> {
@@ -191,12 +215,16 @@ fn call(sql: &str, args: &[String]) -> Result<()> {
     query::statement(sql, &args).map(drop)
 }
 
-/// The errand.
+/// The errand. What is taken away comes first, and what cannot be given keeps nothing else from being so.
 pub fn run(request: &Value) -> Result<Value> {
     let told = Told::read(request).ok_or_else(|| Error::Internal("a state cannot be read".to_owned()))?;
-    errand::transaction(|| told.take_rows())?;
-    errand::transaction(|| told.take_limits())?;
-    // A level that a role cannot have here leaves what went before as it is.
-    errand::transaction(|| told.take_levels())?;
-    Ok(json!({}))
+    told.transaction(|| told.take_rows())?;
+    told.transaction(|| told.revoke())?;
+    let limits = process::attempt(|| told.transaction(|| told.take_limits()));
+    let grants = roles(&told.levels).into_iter().map(|role| process::attempt(|| told.transaction(|| told.grant(role))));
+    let failure = [limits].into_iter().chain(grants).fold(None, |first, done| first.or(done.err()));
+    match failure {
+        Some(Failure { sqlstate, message, detail, hint }) => Err(Error::Elsewhere { sqlstate, message, detail, hint }),
+        None => Ok(json!({})),
+    }
 }

@@ -9,6 +9,7 @@ use crate::metering::usage;
 use crate::procedure::Procedure;
 use crate::query;
 use crate::role;
+use crate::scratch;
 use crate::worker::process::Failure;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -19,11 +20,13 @@ const SPREAD: &str = "WITH gone AS (DELETE FROM tenancy.database_changes WHERE t
     INSERT INTO tenancy.database_changes (tenant_id, is_general, changed_at)
     SELECT t.id, true, g.since FROM (SELECT pg_catalog.min(changed_at) AS since FROM gone HAVING pg_catalog.count(*) > 0) AS g
     CROSS JOIN tenancy.tenants t WHERE t.database_name IS NOT NULL";
-/// What concerns one tenant comes first: a revocation does not wait until a thousand databases have heard of a plan.
+/// What concerns one tenant comes first: a revocation does not wait until a thousand databases have heard of a plan, nor until a database is due
+/// again that could not be told of something else.
 const NEXT: &str = "SELECT c.tenant_id FROM tenancy.database_changes c
     LEFT JOIN tenancy.told_states s ON s.tenant_id = c.tenant_id
     LEFT JOIN tenancy.tenants t ON t.id = c.tenant_id
-    WHERE c.tenant_id IS NOT NULL AND t.status IS DISTINCT FROM 'provisioning' AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= pg_catalog.clock_timestamp())
+    WHERE c.tenant_id IS NOT NULL AND t.status IS DISTINCT FROM 'provisioning'
+      AND (NOT c.is_tried OR s.next_attempt_at IS NULL OR s.next_attempt_at <= pg_catalog.clock_timestamp())
     GROUP BY c.tenant_id ORDER BY pg_catalog.bool_and(c.is_general), pg_catalog.min(c.id) LIMIT 1";
 /// The tenants with databases, behind the last one that was looked at.
 const DATABASES: &str = "SELECT id FROM tenancy.tenants
@@ -49,6 +52,7 @@ pub fn batch() -> Result<(u64, bool)> {
 /// Looks at every database for what nobody has queued, where someone has switched the triggers off: queues it.
 pub fn sweep() -> Result<(u64, bool)> {
     query::run(TIDY, &[])?;
+    scratch::remove_orphans()?;
     super::note::note_all()?;
     Ok((0, false))
 }
@@ -67,6 +71,7 @@ fn sync_all(procedure: &Procedure) -> Result<()> {
         procedure.commit();
         return role::as_extension_owner(report::report_all);
     }
+    scratch::remove_orphans()?;
     role::as_extension_owner(|| query::run(SPREAD, &[]))?;
     procedure.commit();
     let (mut last, mut synced, mut failed) = (None, 0_u64, 0_u64);

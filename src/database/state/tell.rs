@@ -14,6 +14,7 @@ pub const ERRAND: &str = "database.state";
 
 const WAITING: &str = "SELECT id FROM tenancy.database_changes WHERE tenant_id = $1";
 const HEARD: &str = "DELETE FROM tenancy.database_changes WHERE id = ANY ($1)";
+const TRIED: &str = "UPDATE tenancy.database_changes SET is_tried = true WHERE id = ANY ($1) AND NOT is_tried";
 const FORGET: &str = "DELETE FROM tenancy.database_changes WHERE tenant_id = $1";
 const TOLD: &str = "SELECT digest FROM tenancy.told_states WHERE tenant_id = $1 AND attempts = 0";
 /// Later transactions have greater numbers, in every database of the server.
@@ -56,7 +57,7 @@ pub fn tell(tenant: Uuid, anyway: bool) -> Result<Outcome> {
     if anyway || !is_known {
         let version: i64 = query::current_rows(VERSION, &[], |row| row.must(1))?.pop().unwrap_or_default();
         let request = json!({
-            "tenant": tenant.to_string(), "version": version, "digest": contents.digest, "rows": contents.rows, "levels": contents.levels, "limits": contents.limits });
+            "tenant": tenant.to_string(), "version": version, "digest": contents.digest, "is_patient": anyway, "rows": contents.rows, "levels": contents.levels, "limits": contents.limits });
         errand::send(database, ERRAND, &request)?.wait()?;
         query::run(NOTE_TOLD, &[tenant.into(), contents.digest.as_str().into()])?;
     }
@@ -66,6 +67,8 @@ pub fn tell(tenant: Uuid, anyway: bool) -> Result<Outcome> {
 
 /// The same, where a failure is written down, to be tried again later: how it went, or the message.
 pub fn try_to_tell(tenant: Uuid, anyway: bool) -> Result<std::result::Result<Outcome, String>> {
+    // What comes later is not kept waiting by the failure.
+    let waiting: Vec<i64> = query::current_rows(WAITING, &[tenant.into()], |row| row.must(1))?;
     match tell(tenant, anyway) {
         Ok(outcome) => Ok(Ok(outcome)),
         Err(error @ Error::Internal(_)) => Err(error),
@@ -73,6 +76,7 @@ pub fn try_to_tell(tenant: Uuid, anyway: bool) -> Result<std::result::Result<Out
             let failure = Failure::from(error);
             let message: String = failure.message.chars().take(MAX_MESSAGE).collect();
             query::run(NOTE_FAILED, &[tenant.into(), failure.sqlstate.as_str().into(), message.as_str().into()])?;
+            query::run(TRIED, &[waiting.into()])?;
             Ok(Err(message))
         }
     }

@@ -1,7 +1,7 @@
 //! Giving rows without a tenant theirs, where the table had a tenant column before.
 
 use crate::error::{Error, Result};
-use crate::isolation::row::inspect::Table;
+use crate::isolation::row::inspect::{self, Table};
 use crate::procedure::Procedure;
 use crate::query::{self, ident};
 use crate::role;
@@ -80,6 +80,7 @@ fn without_triggers() {
 
 /// A table that is being filled.
 pub struct Fill<'a> {
+    pub table: pg_sys::Oid,
     pub name: &'a str,
     pub owner: pg_sys::Oid,
     pub column: &'a str,
@@ -120,6 +121,9 @@ impl Fill<'_> {
             "UPDATE ONLY {table} SET {column} = {} WHERE ctid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.tid[]) AND {column} IS NULL",
             self.tenant
         );
+        // SAFETY: any oid may be locked; the transaction's end gives it back.
+        unsafe { pg_sys::LockRelationOid(self.table, pg_sys::RowExclusiveLock as _) };
+        inspect::refuse_other(self.table, table, self.owner)?;
         role::as_owner_of_all_rows(self.owner, || {
             let found: Vec<String> = query::current_column(&find, &[])?.into_iter().flatten().collect();
             let Some(last) = found.last().cloned() else { return Ok(None) };

@@ -26,9 +26,11 @@ const FINISH: &str =
     "UPDATE tenancy.adoptions SET finished_at = pg_catalog.clock_timestamp(), updated_at = pg_catalog.clock_timestamp()
     WHERE table_name = $1 RETURNING rows_filled";
 const ORDER: &str = "SELECT a.statement, c.relowner FROM tenancy.adoptions a, pg_catalog.pg_class c WHERE a.table_name = $1 AND c.oid = $2";
+const BUILT: &str =
+    "UPDATE tenancy.adoptions SET statement = NULL, updated_at = pg_catalog.clock_timestamp() WHERE table_name = $1";
 const FAIL: &str =
     "UPDATE tenancy.adoptions SET failure = $2, updated_at = pg_catalog.clock_timestamp() WHERE table_name = $1";
-const FAILURE: &str = "SELECT failure FROM tenancy.adoptions WHERE table_name = $1";
+const OUTCOME: &str = "SELECT failure, statement IS NULL FROM tenancy.adoptions WHERE table_name = $1";
 const FORGET: &str = "DELETE FROM tenancy.adoptions WHERE tenant_id = $1";
 
 /// Fails when the table's rows are being adopted by another tenant, or under another column: what has none yet would be given to both.
@@ -106,8 +108,15 @@ pub fn fail(root: pg_sys::Oid, message: &str) -> Result<()> {
     query::run(FAIL, &[RegClass(root).into(), message.into()]).map(drop)
 }
 
-pub fn failure(root: pg_sys::Oid) -> Result<Option<String>> {
-    Ok(query::current_rows(FAILURE, &[RegClass(root).into()], |row| row.get(1))?.into_iter().next().flatten())
+/// Says that the worker has done what is entered.
+pub fn built(root: pg_sys::Oid) -> Result<()> {
+    query::run(BUILT, &[RegClass(root).into()]).map(drop)
+}
+
+/// Why the worker failed, and whether it has said that it is done: one that was ended said neither.
+pub fn outcome(root: pg_sys::Oid) -> Result<(Option<String>, bool)> {
+    let found = query::current_rows(OUTCOME, &[RegClass(root).into()], |row| Ok((row.get(1)?, row.must(2)?)))?;
+    Ok(found.into_iter().next().unwrap_or_default())
 }
 
 /// Removes what is known of a tenant's adoptions.

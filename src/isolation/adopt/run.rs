@@ -8,6 +8,7 @@ use super::scope::Scope;
 use super::worker;
 use crate::error::{Error, Result};
 use crate::guard::lock::{Mode, Subject};
+use crate::isolation::row::inspect;
 use crate::isolation::row::protect;
 use crate::procedure::{self, Procedure};
 use crate::query;
@@ -91,6 +92,7 @@ fn carry_out(procedure: &Procedure, step: &Step, request: &Request) -> Result<()
         Action::Concurrently => worker::run(procedure, step.root, step.tables[0])?,
         Action::Fill => {
             let fill = Fill {
+                table: step.tables[0],
                 name: &step.table_name,
                 owner: step.owner,
                 column: &request.column,
@@ -120,7 +122,14 @@ fn in_its_turn(procedure: &Procedure, step: &Step, work: impl Fn() -> Result<()>
             // SAFETY: any oid may be locked; the transaction's end gives it back.
             unsafe { pg_sys::LockRelationOid(*table, pg_sys::ShareUpdateExclusiveLock as _) };
         }
-        let done = procedure::unless_locked(|| role::as_extension_owner(|| role::with_settings(settings, &work)))?;
+        let done = procedure::unless_locked(|| {
+            role::as_extension_owner(|| {
+                role::with_settings(settings, || {
+                    inspect::refuse_other(step.tables[0], &step.table_name, step.owner)?;
+                    work()
+                })
+            })
+        })?;
         procedure.commit();
         if done.is_some() {
             break;

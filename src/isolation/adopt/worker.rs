@@ -21,9 +21,10 @@ pub fn run(procedure: &Procedure, root: pg_sys::Oid, table: pg_sys::Oid) -> Resu
     let worker = Worker::start(&job, &format!("{} {}", root.to_u32(), table.to_u32())).ok_or(Error::NoWorkers)?;
     procedure.wait_until(|| worker.has_ended());
     procedure.commit();
-    match role::as_extension_owner(|| registry::failure(root))? {
-        None => Ok(()),
-        Some(message) => Err(Error::Unprotectable(message, "Mend the cause and call again.".to_owned())),
+    match role::as_extension_owner(|| registry::outcome(root))? {
+        (None, true) => Ok(()),
+        (None, false) => Err(Error::State("the worker that built an index was ended".to_owned(), "Call again.")),
+        (Some(message), _) => Err(Error::Unprotectable(message, "Mend the cause and call again.".to_owned())),
     }
 }
 
@@ -62,7 +63,9 @@ fn pin_search_path() -> Result<()> {
 }
 
 fn build(root: pg_sys::Oid, table: pg_sys::Oid) -> Result<()> {
-    let Some((statement, owner)) = on_own_tables(|| registry::order(root, table))? else { return Ok(()) };
+    let Some((statement, owner)) = on_own_tables(|| registry::order(root, table))? else {
+        return Err(Error::State("nothing is left to build".to_owned(), "Call again."));
+    };
     // What the statement leaves unqualified is PostgreSQL's.
     on_own_tables(pin_search_path)?;
     process::say(&format!("pg_tenancy: {statement}"));
@@ -76,5 +79,5 @@ fn build(root: pg_sys::Oid, table: pg_sys::Oid) -> Result<()> {
         pg_sys::CommitTransactionCommand();
         drop(session);
     }
-    Ok(())
+    on_own_tables(|| registry::built(root))
 }

@@ -70,16 +70,22 @@ impl TenantType {
 }
 
 impl TenantType {
-    /// The same as a literal.
-    pub fn literal(self, tenant: Uuid) -> Result<Option<String>> {
+    /// The same as text.
+    pub fn text(self, tenant: Uuid) -> Result<Option<String>> {
         Ok(match self {
-            Self::Uuid | Self::Text => Some(query::literal(&tenant.to_string())),
-            Self::KeyText => registry::key_of(tenant)?.map(|key| query::literal(key.as_str())),
+            Self::Uuid | Self::Text => Some(tenant.to_string()),
+            Self::KeyText => registry::key_of(tenant)?.map(|key| key.as_str().to_owned()),
             Self::KeyBigint => {
-                let number = registry::key_of(tenant)?.and_then(|key| number(key.as_str()));
-                number.map(|number| format!("({number})::pg_catalog.int8"))
+                registry::key_of(tenant)?.and_then(|key| number(key.as_str())).map(|number| number.to_string())
             }
         })
+    }
+
+    /// The same as a literal, to be compared with the column.
+    pub fn literal(self, tenant: Uuid) -> Result<Option<String>> {
+        // Of its own type it would be out of range in a narrower column.
+        let cast = if self == Self::KeyBigint { "::pg_catalog.int8" } else { "" };
+        Ok(self.text(tenant)?.map(|text| format!("{}{cast}", query::literal(&text))))
     }
 }
 
@@ -126,6 +132,8 @@ const UNREACHABLE: &str =
     "SELECT pg_catalog.quote_ident(n.nspname), pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = $1 AND NOT pg_catalog.has_schema_privilege(c.relowner, n.oid, 'USAGE')";
+const IS_STILL: &str = "SELECT true FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = $1 AND pg_catalog.format('%I.%I', n.nspname, c.relname) = $2 AND c.relowner = $3";
 const PERMISSIVE_POLICIES: &str = "SELECT pg_catalog.quote_ident(polname) FROM pg_catalog.pg_policy
     WHERE polrelid = $1 AND polpermissive AND polname <> 'tenancy_guard' ORDER BY polname";
 
@@ -248,6 +256,19 @@ pub fn refuse_unreachable(table: &Table) -> Result<()> {
         Some((schema, owner)) => Err(Error::Unprotectable(
             format!("{owner}, the owner of {}, has no right to use schema {schema}", table.name),
             format!("GRANT USAGE ON SCHEMA {schema} TO {owner};"),
+        )),
+    }
+}
+
+/// Fails unless the table still has this name and owner. The owner of its schema may have put another in its place, whose code must not run as the
+/// first one's owner. The caller has locked the table.
+pub fn refuse_other(table: pg_sys::Oid, name: &str, owner: pg_sys::Oid) -> Result<()> {
+    let is_still = query::current_rows(IS_STILL, &[table.into(), name.into(), owner.into()], |_| Ok(()))?;
+    match is_still.is_empty() {
+        false => Ok(()),
+        true => Err(Error::Unprotectable(
+            format!("{name} is not the table that it was, or not its owner's"),
+            "Find out who has renamed, replaced or given it away, and call again.".to_owned(),
         )),
     }
 }

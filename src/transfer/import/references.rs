@@ -24,9 +24,16 @@ const KEYS: &str = "WITH members AS (SELECT r.oid AS root, t.relid::oid AS oid
     LEFT JOIN members m ON m.oid = con.conrelid LEFT JOIN members fm ON fm.oid = con.confrelid
     WHERE con.contype = 'f' AND con.conparentid = 0 AND (m.oid IS NOT NULL OR fm.oid IS NOT NULL)
     GROUP BY con.oid, con.conname, con.conrelid, con.confrelid, con.confmatchtype, c.relowner, f.relowner, m.root, fm.root ORDER BY con.oid";
-const DEFERRABLE: &str = "SELECT con.conname::text, con.conrelid, con.contype::text, pg_catalog.array_agg(a.attname::text)
-    FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = ANY (con.conkey)
-    WHERE con.contype IN ('u', 'p', 'x') AND con.condeferrable AND con.conparentid = 0 AND con.conrelid = ANY ($1)
+/// Keys that may be deferred: each column with the operator of its index that says equal.
+const DEFERRABLE: &str = "SELECT con.conname::text, con.conrelid, con.contype::text,
+        pg_catalog.array_agg(pg_catalog.format('o.%1$I OPERATOR(%2$I.%3$s) c.%1$I', a.attname, coalesce(n.nspname, 'pg_catalog'), coalesce(p.oprname, '=')))
+    FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_index i ON i.indexrelid = con.conindid
+    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey), pg_catalog.unnest(i.indclass)) WITH ORDINALITY AS k (attnum, class, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum
+    LEFT JOIN pg_catalog.pg_opclass oc ON oc.oid = k.class
+    LEFT JOIN pg_catalog.pg_amop o ON o.amopfamily = oc.opcfamily AND o.amoplefttype = oc.opcintype AND o.amoprighttype = oc.opcintype AND o.amopstrategy = 3
+    LEFT JOIN pg_catalog.pg_operator p ON p.oid = o.amopopr LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+    WHERE con.contype IN ('u', 'p', 'x') AND con.condeferrable AND con.conparentid = 0 AND con.conrelid = ANY ($1) AND k.place <= i.indnkeyatts
     GROUP BY con.oid, con.conname, con.conrelid, con.contype";
 const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";
 
@@ -128,14 +135,12 @@ pub fn check_deferrable(place: &Place) -> Result<()> {
     let found = query::current_rows(DEFERRABLE, &[oids(place).into()], |row| {
         Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?, row.must::<String>(3)?, row.must::<Vec<String>>(4)?))
     })?;
-    for (name, oid, kind, columns) in found {
+    for (name, oid, kind, equal) in found {
         let Some(table) = find(place, oid) else { continue };
         if kind == "x" {
             let message = format!("deferrable exclusion constraint {} of {}", ident(&name), table.qualified());
             return Err(Error::Unsupported(format!("rows cannot be loaded under {message}")));
         }
-        let equal: Vec<String> =
-            columns.iter().map(|column| format!("o.{0} OPERATOR(pg_catalog.=) c.{0}", ident(column))).collect();
         let own = table.condition("c.").map(|own| format!("{own} AND ")).unwrap_or_default();
         let sql = format!(
             "SELECT true FROM {0} AS c WHERE {own}EXISTS (SELECT FROM {0} AS o WHERE {1}

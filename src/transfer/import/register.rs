@@ -5,16 +5,17 @@ use super::{Mode, Wishes};
 use crate::audit::{self, Entry};
 use crate::context::registry::{self, Status};
 use crate::error::{Error, Result};
-use crate::extension;
 use crate::guard::lock::{self, Mode as LockMode, Subject};
-use crate::json::Object;
+use crate::json::{Jsonb, Object};
 use crate::metering::plan;
-use crate::query::{self, literal};
+use crate::query;
+use crate::tenant;
 use pgrx::{Uuid, notice};
 
+const RANDOM: &str = "SELECT pg_catalog.gen_random_uuid()";
 const TEMPLATE: &str = "SELECT true FROM tenancy.templates WHERE template = $1::name";
 const REGISTERED: &str = "SELECT slug, status, isolation, schema_name::text, status_reason FROM tenancy.tenants WHERE id = $1 FOR NO KEY UPDATE";
-const SOURCE: &str = "SELECT t.name, t.slug, t.plan, t.external_id, pg_catalog.pg_typeof(t.metadata)::text
+const SOURCE: &str = "SELECT t.name, t.slug, t.plan, t.external_id, t.metadata
     FROM pg_catalog.jsonb_to_record($1::jsonb -> 'tenant') AS t (name text, slug text, plan text, external_id text, metadata jsonb)";
 /// The rest of what the tenant was. One that was deleted comes as cancelled.
 const RESTORE: &str = "UPDATE tenancy.tenants AS t SET created_at = f.created_at, status_since = f.status_since, status_reason = f.status_reason,
@@ -58,12 +59,19 @@ struct Source {
     slug: Option<String>,
     plan: Option<String>,
     external_id: Option<String>,
+    metadata: Option<Jsonb>,
 }
 
 impl Source {
     fn read(package: &Package) -> Result<Self> {
         let found = query::current_rows(SOURCE, &[package.header.json.as_str().into()], |row| {
-            Ok(Self { name: row.get(1)?, slug: row.get(2)?, plan: row.get(3)?, external_id: row.get(4)? })
+            Ok(Self {
+                name: row.get(1)?,
+                slug: row.get(2)?,
+                plan: row.get(3)?,
+                external_id: row.get(4)?,
+                metadata: row.get(5)?,
+            })
         })?;
         Ok(found.into_iter().next().unwrap_or_default())
     }
@@ -98,23 +106,22 @@ pub fn register(package: &Package, wishes: &Wishes) -> Result<Uuid> {
         }
         _ => None,
     };
-    let text = |value: Option<&str>| value.map_or_else(|| "NULL".to_owned(), literal);
-    let slug = wishes.slug.as_deref().or(if is_new { source.slug.as_deref() } else { None });
-    let sql = format!(
-        "SELECT {}.create_tenant(name => {}, slug => {}, plan => {}, isolation => {}, metadata => {}::pg_catalog.jsonb -> 'tenant' -> 'metadata', \
-         id => {}, external_id => {}, template => {})",
-        extension::schema()?,
-        text(source.name.as_deref()),
-        text(slug),
-        text(wishes.plan.as_deref().or(source.plan.as_deref())),
-        text(wishes.isolation.as_deref()),
-        literal(&header.json),
-        id.map_or_else(|| "pg_catalog.gen_random_uuid()".to_owned(), |id| literal(&id.to_string())),
-        text(source.external_id.as_deref().filter(|_| is_new)),
-        text(template.as_deref()),
-    );
-    let created = query::current_column::<Uuid>(&sql, &[])?.into_iter().flatten().next();
-    created.ok_or_else(|| Error::Internal("create_tenant() returned nothing".to_owned()))
+    // By its code and not by its name: whoever may create functions in the extension's schema could have made another of that name.
+    tenant::create(tenant::Wanted {
+        name: source.name.as_deref().ok_or(Error::Null("name"))?,
+        slug: wishes.slug.as_deref().or(if is_new { source.slug.as_deref() } else { None }),
+        plan: wishes.plan.as_deref().or(source.plan.as_deref()).ok_or(Error::Null("plan"))?,
+        isolation: wishes.isolation.as_deref(),
+        metadata: source.metadata.ok_or(Error::Null("metadata"))?,
+        id: match id {
+            Some(id) => id,
+            None => query::value(RANDOM, &[])?.ok_or_else(|| Error::Internal("no random uuid".to_owned()))?,
+        },
+        external_id: source.external_id.as_deref().filter(|_| is_new),
+        owner: None,
+        template,
+        schema_name: None,
+    })
 }
 
 /// Gives the tenant the state that it had.

@@ -154,6 +154,10 @@ fn header(name: &str, data: &str) -> Result<Header> {
         return Err(refused("it is of another format than this version knows"));
     }
     let tenant = header.get("tenant").filter(|tenant| tenant.is_object()).ok_or_else(|| refused("it has no tenant"))?;
+    // What is under way is not exported, and nobody would end it here.
+    if matches!(text(tenant, "status")?.as_deref(), None | Some("provisioning" | "moving")) {
+        return Err(refused("its tenant is in no state that an export has"));
+    }
     let id = text(tenant, "id")?.filter(|id| id == name).and_then(|id| uuid::parse(id.as_bytes()));
     Ok(Header {
         tenant: Uuid::from_bytes(id.ok_or_else(|| refused("it has no tenant's id"))?),

@@ -225,10 +225,14 @@ fn the_tenants_state_decides_like_for_every_bind() {
     let mut desk = Desk::new("jwt_states");
     protected_table(&desk.database);
     let (tenant, token) = (desk.tenant, desk.token(&desk.claims()));
-    for state in ["moving", "provisioning"] {
-        desk.put_into_state(tenant, state);
-        fails(authenticate(&mut desk.client, &token), "55000");
-    }
+    desk.put_into_state(tenant, "provisioning");
+    fails(authenticate(&mut desk.client, &token), "55000");
+    desk.put_into_state(tenant, "moving");
+    let mut transaction = desk.client.transaction().expect("begin");
+    rows(&mut transaction, AUTHENTICATE, &[&token]);
+    assert_eq!(count(&mut transaction, "notes"), 0);
+    fails(transaction.batch_execute("INSERT INTO notes (body) VALUES ('x')"), "55000");
+    drop(transaction);
     desk.put_into_state(tenant, "active");
     one::<Uuid>(&mut desk.operator, "SELECT suspend_tenant($1, mode => 'read_only')", &[&tenant]);
     let mut transaction = desk.client.transaction().expect("begin");
@@ -332,7 +336,7 @@ fn a_suspension_counts_at_once_and_only_while_it_lasts() {
     let mut desk = Desk::new("jwt_suspend");
     let (tenant, token) = (desk.tenant, desk.token(&desk.claims()));
     let mut sessions: Vec<Client> = (0..3).map(|_| desk.database.connect("client")).collect();
-    for state in ["suspended", "active", "moving", "active", "suspended", "active"] {
+    for state in ["suspended", "active", "provisioning", "active", "suspended", "active"] {
         let mut transactions: Vec<Transaction<'_>> = sessions
             .iter_mut()
             .map(|session| {
@@ -347,7 +351,7 @@ fn a_suspension_counts_at_once_and_only_while_it_lasts() {
             let bound = transaction.query(AUTHENTICATE, &[&token]);
             match state {
                 "active" => assert_eq!(bound.expect("bound").len(), 1),
-                "moving" => drop(fails(bound, "55000")),
+                "provisioning" => drop(fails(bound, "55000")),
                 _ => drop(fails(bound, "28000")),
             }
         }

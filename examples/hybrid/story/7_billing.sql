@@ -1,7 +1,7 @@
 \connect - :operator
 
 \echo
-\echo '== 10. Billing: the period before is closed and exported'
+\echo '== 14. Billing: the period before is closed and exported'
 \echo
 SELECT to_char((date_trunc('day', now()) - interval '10 days') AT TIME ZONE 'UTC' - interval '1 month', 'YYYY-MM') AS month \gset
 \set ECHO queries

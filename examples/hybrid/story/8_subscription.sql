@@ -1,7 +1,7 @@
 \connect - :operator
 
 \echo
-\echo '== 11. The subscription: the trial ends, the first paid period begins'
+\echo '== 15. The subscription: the trial ends, the first paid period begins'
 \echo
 \set ECHO queries
 SELECT set_subscription(:'acme', 'active', date_bin('15 minutes', now(), '2000-01-01Z'), date_bin('15 minutes', now(), '2000-01-01Z') + interval '1 month') \g /dev/null

@@ -1,7 +1,7 @@
 \connect - :operator
 
 \echo
-\echo '== 12. What the operator sees of all this'
+\echo '== 16. What the operator sees of all this'
 \echo
 \set ECHO queries
 SELECT slug, plan, status, isolation FROM tenancy.tenant_overview ORDER BY slug;
