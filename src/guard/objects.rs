@@ -63,7 +63,7 @@ unsafe extern "C-unwind" fn check(
         OAT_FUNCTION_EXECUTE => sequences::check_call(object),
         // SAFETY: what PostgreSQL passes with this access.
         OAT_NAMESPACE_SEARCH => unsafe { check_search(object, argument.cast()) },
-        OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER => check_use(namespace_of(access, class, object)),
+        OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER => check_change(namespace_of(access, class, object)),
         _ => {}
     }
 }
@@ -109,6 +109,15 @@ fn check_use(namespace: pg_sys::Oid) {
         && !is_exempt()
     {
         refuse(schema::foreign(namespace));
+    }
+}
+
+/// A definition is changed by who may write: CREATE TABLE AS has rows, and what is made or changed in a schema that the tenant leaves would go
+/// with that.
+fn check_change(namespace: pg_sys::Oid) {
+    check_use(namespace);
+    if schema::place_of(namespace) == Place::Own {
+        lock::admit_writer();
     }
 }
 

@@ -229,3 +229,86 @@ fn a_clean_waits_for_who_reads_the_old_place_and_says_so() {
         house.assert_settled();
     }
 }
+
+#[test]
+fn a_clean_removes_no_row_that_was_not_moved() {
+    let house = House::new("move_not_moved");
+    let tenant = house.tenant("one", 3);
+    let mut admin = house.connect("admin");
+    admin.batch_execute(&format!("CALL move_tenant('{tenant}', 'schema', clean => false)")).expect("move");
+    // A table that is no tenant's yet is written by the tenant, then protected.
+    let make = "CREATE TABLE bills (tenant_id uuid NOT NULL, cents integer); GRANT SELECT, INSERT ON bills TO app";
+    house.connect("owner").batch_execute(make).expect("make a table");
+    let insert = format!("INSERT INTO public.bills VALUES ('{tenant}', 100)");
+    as_tenant(&mut house.connect("app"), tenant, |app| app.batch_execute(&insert).expect("insert"));
+    one::<bool>(&mut admin, "SELECT protect_table('bills')", &[]);
+    // And a role that bypasses row security writes where the tenant was.
+    let mut superuser = house.superuser();
+    let clean = format!("CALL clean_move('{tenant}')");
+    for (table, insert, remove) in [
+        ("public.bills has 1 rows", "SELECT", format!("DELETE FROM bills WHERE tenant_id = '{tenant}'")),
+        (
+            "public.log has 4 rows",
+            "INSERT INTO log VALUES ('{tenant}', 'late')",
+            "DELETE FROM log WHERE line = 'late'".to_owned(),
+        ),
+    ] {
+        superuser.batch_execute(&insert.replace("{tenant}", &tenant.to_string())).expect("insert");
+        let error = fails(admin.batch_execute(&clean), "55000");
+        assert!(error.message().contains(table), "{}", error.message());
+        assert!(house.shared_rows(tenant) >= 15, "{table}");
+        superuser.batch_execute(&remove).expect("remove");
+    }
+    admin.batch_execute(&clean).expect("clean");
+    house.assert_settled();
+}
+
+#[test]
+fn nothing_is_made_in_a_schema_that_the_tenant_leaves() {
+    let house = House::new("move_make");
+    let tenant = house.tenant("one", 3);
+    house.move_to(tenant, "schema");
+    let mut superuser = house.superuser();
+    superuser.batch_execute(&format!("GRANT CREATE ON SCHEMA \"tenant_{tenant}\" TO app")).expect("grant");
+    let changes =
+        ["CREATE TABLE lost AS SELECT name FROM accounts", "CREATE TABLE lost (a integer)", "DROP TABLE mine"];
+    as_tenant(&mut house.connect("app"), tenant, |app| {
+        app.batch_execute("CREATE TABLE mine (a integer); CREATE TABLE lost AS SELECT 1; DROP TABLE lost")
+            .expect("make");
+    });
+    let state = |state: &str| format!("UPDATE tenancy.tenants SET status = '{state}' WHERE id = '{tenant}'");
+    superuser.batch_execute(&state("moving")).expect("moving");
+    as_tenant(&mut house.connect("app"), tenant, |app| {
+        for change in changes {
+            app.batch_execute("SAVEPOINT s").expect("savepoint");
+            let error = fails(app.batch_execute(change), "55000");
+            assert!(error.message().contains("is moving"), "{change}: {}", error.message());
+            app.batch_execute("ROLLBACK TO s").expect("rollback");
+        }
+    });
+    superuser.batch_execute(&state("active")).expect("active");
+    as_tenant(&mut house.connect("app"), tenant, |app| app.batch_execute("DROP TABLE mine").expect("drop"));
+    let mut client = house.connect("app");
+    let mut old = moved_under(&house, &mut client, tenant, "row");
+    for change in &changes[..2] {
+        let error = fails(old.transaction().expect("savepoint").batch_execute(change), "55000");
+        assert!(error.message().contains("was moved while"), "{change}: {}", error.message());
+    }
+}
+
+#[test]
+fn rows_of_a_table_elsewhere_are_not_dropped_with_the_schema_that_they_are_in() {
+    let house = House::new("move_partition");
+    let tenant = house.tenant("one", 3);
+    house.move_to(tenant, "schema");
+    let make = format!(
+        "CREATE TABLE parts (a integer) PARTITION BY LIST (a);
+         CREATE TABLE \"tenant_{tenant}\".part PARTITION OF parts FOR VALUES IN (1); INSERT INTO parts VALUES (1)"
+    );
+    let mut superuser = house.superuser();
+    superuser.batch_execute(&make).expect("make a partition");
+    let error = fails(house.connect("admin").batch_execute(&format!("CALL move_tenant('{tenant}', 'row')")), "55000");
+    assert!(error.message().contains("part has rows of the tenant"), "{}", error.message());
+    assert_eq!(count(&mut superuser, "parts"), 1);
+    assert_eq!(house.place(tenant), format!("schema active tenant_{tenant}"));
+}

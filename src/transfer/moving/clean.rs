@@ -2,7 +2,7 @@
 
 use super::record::{self, Isolation, Move};
 use super::references::{self, Event};
-use super::tables;
+use super::tables::{self, Table};
 use super::undo::{INTERRUPTED, undo};
 use crate::context;
 use crate::database;
@@ -40,7 +40,7 @@ pub fn finish(procedure: &Procedure, unfinished: &Move) -> Result<()> {
     wait_for_readers(procedure, unfinished)?;
     match unfinished.from {
         Isolation::Row => {
-            let mut eraser = begin(unfinished.tenant)?;
+            let mut eraser = begin(unfinished)?;
             while batch(&mut eraser)? {
                 procedure.commit();
             }
@@ -73,7 +73,7 @@ pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), St
     }
     match unfinished.from {
         Isolation::Row => {
-            let mut eraser = procedure::attempt(|| begin(tenant))?;
+            let mut eraser = procedure::attempt(|| begin(&unfinished))?;
             while procedure::attempt(|| batch(&mut eraser))? {
                 procedure.commit();
                 if task::time_is_up() {
@@ -137,14 +137,34 @@ fn wait_for_readers(procedure: &Procedure, unfinished: &Move) -> Result<()> {
 }
 
 /// What removes the tenant's rows from the shared tables, whose triggers and foreign keys have nothing to do with it: they are somewhere else now.
-fn begin(tenant: Uuid) -> Result<Eraser> {
+fn begin(unfinished: &Move) -> Result<Eraser> {
+    let tenant = unfinished.tenant;
+    // Before the check, so that it sees every table that this will empty.
+    let eraser = Eraser::new(tenant)?;
     role::as_extension_owner(|| {
         let tables = tables::protected()?;
+        context::while_making_schema(tenant, || refuse_rows_of_nowhere(unfinished, &tables))?;
         let tables: Vec<_> = tables.iter().collect();
         references::refuse_unstoppable(&tables, Event::Delete)?;
         context::while_making_schema(tenant, || references::refuse_foreign_references(&tables, tenant))
     })?;
-    Eraser::new(tenant)
+    Ok(eraser)
+}
+
+/// Fails where the tenant has rows that were not moved: in a table that was protected since, or written by a role that bypasses row security.
+fn refuse_rows_of_nowhere(unfinished: &Move, tables: &[Table]) -> Result<()> {
+    for table in tables {
+        let moved = record::moved_rows(unfinished.id, &table.schema, &table.name)?;
+        let found = table.count(unfinished.tenant)?;
+        if found > moved {
+            return Err(Error::Unprotectable(
+                format!("{} has {found} rows of the tenant, of which {moved} were moved", table.full_name),
+                "The others are nowhere else. Bring them to where the tenant is and remove them here, then CALL clean_move()."
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn batch(eraser: &mut Eraser) -> Result<bool> {

@@ -12,6 +12,9 @@ const INSERT: &str = "INSERT INTO tenancy.moves
         (tenant_id, from_isolation, to_isolation, from_schema, from_database, from_template, to_template, former_status, phase, clean, started_by)
     VALUES ($1, $2, $3, $4, $9, $5, $6, $7, 'copy', $8, pg_catalog.current_setting('role', true)) RETURNING move_id";
 const UNFINISHED: &str = "SELECT move_id, tenant_id, from_isolation, to_isolation, from_schema::pg_catalog.text, former_status, phase, clean FROM tenancy.moves WHERE tenant_id = $1 AND finished_at IS NULL";
+/// How many rows of a table were moved out of the shared tables that the template corresponds to.
+const MOVED_ROWS: &str = "SELECT coalesce((m.row_counts ->> $3)::pg_catalog.int8, 0) FROM tenancy.moves m JOIN tenancy.templates t ON t.template = m.to_template
+    WHERE m.move_id = $1 AND t.shared_schema = $2::pg_catalog.name";
 const ALL_UNFINISHED: &str =
     "SELECT tenant_id FROM tenancy.moves WHERE finished_at IS NULL AND (phase <> 'clean' OR clean) ORDER BY started_at";
 const SWITCHED: &str = "UPDATE tenancy.moves SET phase = 'clean', to_schema = $2, to_database = $6, row_counts = $3,
@@ -115,6 +118,12 @@ pub fn unfinished(tenant: Uuid) -> Result<Option<Move>> {
 /// The tenants whose moves a worker has something to do for.
 pub fn tenants_to_resume() -> Result<Vec<Uuid>> {
     query::current_rows(ALL_UNFINISHED, &[], |row| row.must(1))
+}
+
+/// How many rows of a shared table a move has copied.
+pub fn moved_rows(id: Uuid, schema: &str, table: &str) -> Result<u64> {
+    let found = query::current_rows(MOVED_ROWS, &[id.into(), schema.into(), table.into()], |row| row.must::<i64>(1))?;
+    Ok(found.into_iter().next().unwrap_or(0).cast_unsigned())
 }
 
 /// How many rows of each table were moved, and when what was done.

@@ -8,14 +8,16 @@ use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Tables that are no partitions: in a schema, or all that are protected (`$1` NULL).
+/// Tables that are no partitions: in a schema, where those of a table elsewhere are tables, too; or all that are protected (`$1` NULL).
 const TABLES: &str =
     "SELECT c.oid, n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relowner, c.relkind = 'p',
         p.tenant_column::pg_catalog.text, p.tenant_type
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN tenancy.protected_tables p ON p.table_name = c.oid
     WHERE (c.relnamespace = $1 OR $1 IS NULL AND p.table_name IS NOT NULL)
-      AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+      AND c.relkind IN ('r', 'p')
+      AND (NOT c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class parent ON parent.oid = h.inhparent
+        WHERE h.inhrelid = c.oid AND parent.relnamespace <> $1)) AND c.relpersistence <> 't'
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e')
     ORDER BY n.nspname, c.relname";
@@ -29,6 +31,7 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::pg_catalog.text, a.attgener
 #[derive(Clone)]
 pub struct Table {
     pub oid: pg_sys::Oid,
+    pub schema: String,
     pub name: String,
     /// Schema-qualified and quoted.
     pub full_name: String,
@@ -87,6 +90,7 @@ fn read(schema: Option<pg_sys::Oid>) -> Result<Vec<Table>> {
         Ok(Table {
             oid: row.must(1)?,
             full_name: format!("{}.{}", ident(&namespace), ident(&name)),
+            schema: namespace,
             name,
             owner: row.must(4)?,
             is_partitioned: row.must(5)?,
@@ -136,6 +140,7 @@ impl Table {
         };
         Ok(Self {
             oid: pg_sys::InvalidOid,
+            schema: String::new(),
             name: fields::text(table, "name")?.to_owned(),
             full_name: fields::text(table, "full_name")?.to_owned(),
             owner: pg_sys::InvalidOid,
@@ -183,6 +188,13 @@ impl Table {
     /// Whether the tenant has rows here.
     pub fn has_rows(&self, tenant: Uuid) -> Result<bool> {
         self.holds(&self.condition(tenant)?.into_iter().collect::<Vec<_>>())
+    }
+
+    /// How many rows the tenant has here.
+    pub fn count(&self, tenant: Uuid) -> Result<u64> {
+        let sql = format!("SELECT pg_catalog.count(*) FROM {}{}", self.source(), self.wanted(tenant)?);
+        let found: Vec<Option<i64>> = self.read(&sql)?;
+        Ok(found.into_iter().flatten().next().unwrap_or(0).cast_unsigned())
     }
 
     /// Whether a row of the tenant has something in the column that its default does not give anyway.
