@@ -1,7 +1,7 @@
 //! Binding: from "who asks for which tenant" to the context of the transaction.
 
 use super::registry::{self, Identifier, Status, Tenant};
-use super::state::{self, Context, FIRST, Grants, Source};
+use super::state::{self, Context, FIRST, First, Grants, Source};
 use super::{cursors, path, plan, sequences, setting, statement};
 use crate::error::{Error, Result};
 use crate::monitor::{self, Refusal};
@@ -23,8 +23,9 @@ pub struct Principal {
 pub fn bind(principal: &Principal) -> Result<Uuid> {
     let mut tenant = principal.tenant;
     warn_outside_transaction_block();
+    let before = state::first().filter(|first| first.tenant == *tenant.id.as_bytes()).and_then(|first| first.place);
     loop {
-        bind_to(&tenant, principal)?;
+        bind_to(&tenant, principal, before)?;
         // Whoever moves a tenant looks, once that is committed, for transactions that were bound before: one that read the registry before and
         // could not be seen yet must not be bound to where the tenant was.
         let now = registry::find(tenant.id)?.ok_or_else(|| Error::unknown_tenant(tenant.id))?;
@@ -35,7 +36,8 @@ pub fn bind(principal: &Principal) -> Result<Uuid> {
     }
 }
 
-fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
+/// `before` is where this transaction has had the tenant's tables.
+fn bind_to(tenant: &Tenant, principal: &Principal, before: Option<u32>) -> Result<()> {
     let Principal { user, source, grants, .. } = principal;
     let refused = |_: &Error| monitor::count(Some(tenant.id.as_bytes()), Refusal::Bind);
     // People, keys and plans are kept here even of a tenant whose tables are in a database of its own.
@@ -52,6 +54,10 @@ fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
         elsewhere,
         key: tenant.key,
     };
+    if before.is_some_and(|before| before != context.place()) {
+        // A savepoint could lead back to where it was, and whoever removes what is left there would not know.
+        return Err(Error::Moved(tenant.id.to_string())).inspect_err(refused);
+    }
     let room = take_room(tenant, &context).inspect_err(refused)?;
     setting::set(Some((&context, grants)));
     if let Some(room) = room {
@@ -60,7 +66,8 @@ fn bind_to(tenant: &Tenant, principal: &Principal) -> Result<()> {
     sequences::forget_others(context.tenant, context.is_in_schema());
     path::enter(schema, was_in_schema)?;
     plan::enter(tenant.plan);
-    FIRST.set(Some((version::local_transaction_id(), context.tenant)));
+    let (transaction, place) = (version::local_transaction_id(), Some(context.place()));
+    FIRST.set(Some(First { transaction, tenant: context.tenant, place }));
     if tenant.status == Status::ReadOnly {
         setting::set_transaction_read_only();
     }
@@ -183,7 +190,8 @@ pub fn while_making_schema<T>(tenant: Uuid, work: impl FnOnce() -> T) -> T {
 pub fn for_migration(tenant: Uuid) {
     let context = Context { key: key_of(tenant), ..Context::of(*tenant.as_bytes(), Source::Migration) };
     setting::set(Some((&context, &Grants::default())));
-    FIRST.set(Some((version::local_transaction_id(), context.tenant)));
+    let transaction = version::local_transaction_id();
+    FIRST.set(Some(First { transaction, tenant: context.tenant, place: None }));
 }
 
 /// Unbinds; true when something was bound.

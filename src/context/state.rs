@@ -234,7 +234,16 @@ pub static STATE: BackendStatic<State> = BackendStatic::new(State {
 
 /// The tenant that this transaction bound first, remembered outside the setting, so that neither a savepoint rollback nor
 /// RESET ALL makes room for another one.
-pub static FIRST: BackendStatic<Option<(pg_sys::LocalTransactionId, [u8; 16])>> = BackendStatic::new(None);
+pub static FIRST: BackendStatic<Option<First>> = BackendStatic::new(None);
+
+/// What a transaction bound first.
+#[derive(Clone, Copy)]
+pub struct First {
+    pub transaction: pg_sys::LocalTransactionId,
+    pub tenant: [u8; 16],
+    /// Where its tables were, as [`Context`] says it; None for what the product bound.
+    pub place: Option<u32>,
+}
 
 thread_local! {
     static GRANTS: RefCell<Grants> = RefCell::default();
@@ -283,7 +292,12 @@ pub fn in_migration() -> bool {
 
 /// The tenant that the running transaction bound first.
 pub fn first_of_transaction() -> Option<[u8; 16]> {
-    FIRST.get().filter(|(transaction, _)| *transaction == version::local_transaction_id()).map(|(_, tenant)| tenant)
+    first().map(|first| first.tenant)
+}
+
+/// The same with where its tables were.
+pub fn first() -> Option<First> {
+    FIRST.get().filter(|first| first.transaction == version::local_transaction_id())
 }
 
 /// Takes over a new value of the setting. Called on every change of it, an undo and the end of the transaction included.

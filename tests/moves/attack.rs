@@ -69,28 +69,6 @@ fn the_lock_of_something_else_admits_no_writer_to_the_old_place() {
 }
 
 #[test]
-fn a_savepoint_leads_back_to_the_old_place_for_reading_only() {
-    let house = House::new("move_savepoint");
-    let tenant = house.tenant("one", 3);
-    for to in ["schema", "row"] {
-        let mut client = house.connect("app");
-        let mut old = moved_under(&house, &mut client, tenant, to);
-        old.batch_execute("SAVEPOINT s").expect("savepoint");
-        bind(&mut old, tenant);
-        // Bound anew, it is where the tenant is.
-        old.batch_execute("INSERT INTO accounts (name) VALUES ('new'); ROLLBACK TO s").expect("write in the new place");
-        fails(old.execute("INSERT INTO accounts (name) VALUES ('lost')", &[]), "55000");
-        old.batch_execute("ROLLBACK TO s").expect("rollback");
-        bind(&mut old, tenant);
-        old.batch_execute("INSERT INTO accounts (name) VALUES ('kept')").expect("write in the new place");
-        old.batch_execute("DELETE FROM accounts WHERE name = 'kept'").expect("delete");
-        old.commit().expect("commit");
-        house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
-        assert_eq!(as_tenant(&mut house.connect("app"), tenant, |app| count(app, "accounts")), 3);
-    }
-}
-
-#[test]
 fn what_is_left_in_shared_tables_cannot_be_reached() {
     let house = House::new("move_left_rows");
     let (tenant, other) = (house.tenant("one", 3), house.tenant("other", 2));
@@ -311,4 +289,39 @@ fn rows_of_a_table_elsewhere_are_not_dropped_with_the_schema_that_they_are_in() 
     assert!(error.message().contains("part has rows of the tenant"), "{}", error.message());
     assert_eq!(count(&mut superuser, "parts"), 1);
     assert_eq!(house.place(tenant), format!("schema active tenant_{tenant}"));
+}
+
+#[test]
+fn a_transaction_has_its_tenant_in_one_place() {
+    let house = House::new("move_one_place");
+    let tenant = house.tenant("one", 3);
+    let mut app = house.connect("app");
+    let mut transaction = app.transaction().expect("begin");
+    bind(&mut transaction, tenant);
+    assert_eq!(count(&mut transaction, "accounts"), 3);
+    let keep = format!("CALL move_tenant('{tenant}', 'schema', clean => false)");
+    house.connect("admin").batch_execute(&keep).expect("move");
+    let mut savepoint = transaction.transaction().expect("savepoint");
+    let moved = fails(savepoint.query("SELECT set_tenant($1)", &[&tenant]), "55000");
+    assert!(moved.message().contains("was moved"), "{moved:?}");
+    savepoint.rollback().expect("roll back");
+    assert_eq!(count(&mut transaction, "accounts"), 3, "what it was bound to is there to its end");
+    drop(transaction);
+    house.connect("admin").batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+    as_tenant(&mut app, tenant, |app| assert_eq!(count(app, "accounts"), 3));
+}
+
+#[test]
+fn a_table_stays_protected_while_a_tenant_moves_out_of_it() {
+    let house = House::new("move_unprotect");
+    let tenant = house.tenant("one", 3);
+    let mut admin = house.connect("admin");
+    let keep = format!("CALL move_tenant('{tenant}', 'schema', clean => false)");
+    admin.batch_execute(&keep).expect("move");
+    let unprotect = "SELECT unprotect_table('log')";
+    let refused = fails(admin.query(unprotect, &[]), "55000");
+    assert!(refused.message().contains("\"one\" is being moved"), "{refused:?}");
+    admin.batch_execute(&format!("CALL clean_move('{tenant}')")).expect("clean");
+    assert_eq!(house.shared_rows(tenant), 0);
+    assert!(one::<bool>(&mut admin, unprotect, &[]));
 }

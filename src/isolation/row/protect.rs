@@ -25,6 +25,8 @@ const REGISTER: &str = "INSERT INTO tenancy.protected_tables (table_name, root, 
 const REGISTERED: &str =
     "SELECT root::oid, tenant_column::text, tenant_type FROM tenancy.protected_tables WHERE table_name = $1";
 const MEMBERS: &str = "SELECT table_name::oid, had_row_security, had_force FROM tenancy.protected_tables WHERE root = $1 ORDER BY table_name";
+/// Rows of such a tenant would stay where nobody looks for them.
+const MOVING: &str = "SELECT slug FROM tenancy.tenants WHERE status = 'moving' OR moved_from = 'row' LIMIT 1";
 const UNREGISTER: &str = "DELETE FROM tenancy.protected_tables WHERE root = $1";
 const FOREIGN_KEY: &str = "SELECT true FROM pg_catalog.pg_constraint c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
@@ -296,6 +298,14 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
         return Err(Error::Unprotectable(
             format!("{} is protected with the table it belongs to", tables[0].name),
             "Call unprotect_table() for that one, or detach the partition first.".to_owned(),
+        )
+        .into());
+    }
+    if let Some(moving) = query::current_rows(MOVING, &[], |row| row.must::<String>(1))?.pop() {
+        return Err(Error::Unprotectable(
+            format!("tenant \"{moving}\" is being moved out of the protected tables, or into them"),
+            "Try again when that is done, the removal of what it leaves included: tenancy.moves says how far it is."
+                .to_owned(),
         )
         .into());
     }
