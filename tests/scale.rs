@@ -66,7 +66,7 @@ fn a_template_that_needs_more_locks_than_there_are_names_the_setting_and_leaves_
 
 #[test]
 fn a_copy_that_runs_out_of_locks_half_way_names_the_setting_and_leaves_nothing() {
-    let cluster = small_server("20");
+    let cluster = small_server("32");
     let database = cluster.database("small");
     template(&database, 30);
     // Another session takes all locks that there are, and gives back enough to begin with.
