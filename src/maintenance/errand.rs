@@ -1,6 +1,5 @@
 //! A worker that another database has sent ([`crate::worker::errand`]).
 
-use super::visit;
 use crate::error::Error;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
@@ -22,7 +21,7 @@ pub extern "C-unwind" fn pg_tenancy_errand(argument: pg_sys::Datum) {
     errand::begin();
     let done = process::attempt(|| {
         let Some((name, request)) = errand::read(&paper)? else { return Ok(()) };
-        visit::configure();
+        process::configure();
         process::say(&name);
         let answer = process::attempt(|| match errands().find(|known| known.name == name) {
             Some(known) => (known.run)(&request),

@@ -22,19 +22,6 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Milliseconds until a database is visited again that is being restored.
 const PATIENCE_MS: u64 = 5_000;
 
-/// What holds whatever the database's owner has set for it. Nobody's lock is waited for long.
-const SETTINGS: [(&CStr, &CStr); 9] = [
-    (c"role", c"none"),
-    (c"search_path", c"pg_catalog, pg_temp"),
-    (c"lock_timeout", c"1s"),
-    (c"statement_timeout", c"0"),
-    (c"idle_in_transaction_session_timeout", c"0"),
-    (c"default_transaction_isolation", c"read committed"),
-    (c"default_transaction_read_only", c"off"),
-    (c"default_transaction_deferrable", c"off"),
-    (c"jit", c"off"),
-];
-
 /// What a worker is told.
 pub struct Orders {
     /// Where it reports.
@@ -72,7 +59,7 @@ pub extern "C-unwind" fn pg_tenancy_worker(argument: pg_sys::Datum) {
 
 /// Does what is due; what to report.
 fn visit(announced: bool) -> Result<Report> {
-    configure();
+    process::configure();
     if !own(|| Ok(runs::are_kept()))? {
         return Ok(Report::NoExtension);
     }
@@ -131,7 +118,7 @@ fn run(task: &Task) -> Result<()> {
     }
     outcome.failure = outcome.failure.or(noted.failure.map(Failure::noted));
     if outcome.failure.is_some() || matches!(task.work, Work::Call(_)) {
-        configure();
+        process::configure();
     }
     own(|| runs::record(task, &outcome))
 }
@@ -166,18 +153,4 @@ fn call(procedure: &str) -> Result<()> {
         pg_sys::CommitTransactionCommand();
     }
     Ok(())
-}
-
-pub fn configure() {
-    for (name, value) in SETTINGS {
-        // SAFETY: C strings.
-        unsafe {
-            pg_sys::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_OVERRIDE,
-            );
-        }
-    }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`export`] writes everything of one tenant as records in the [`format`] that [`import`] reads. What belongs to a tenant is its tables
 //! ([`tables`]), wherever they are ([`remote`]: in a database of its own), and rows of the product's own ([`own`]); [`dump`] reads both, and
-//! [`writer`] writes them.
+//! [`writer`] writes them; [`deferred`] is what is checked of keys where triggers do not fire.
 
+mod deferred;
 mod dump;
 mod export;
 mod format;

@@ -82,6 +82,34 @@ pub fn sleep(milliseconds: c_long) -> bool {
     breathe()
 }
 
+/// What holds whatever the database's owner has set for it. Nobody's lock is waited for long.
+const SETTINGS: [(&CStr, &CStr); 9] = [
+    (c"role", c"none"),
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"lock_timeout", c"1s"),
+    (c"statement_timeout", c"0"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_deferrable", c"off"),
+    (c"jit", c"off"),
+];
+
+/// Puts the process under them: at its beginning, and after foreign SQL.
+pub fn configure() {
+    for (name, value) in SETTINGS {
+        // SAFETY: C strings.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+}
+
 /// What pg_stat_activity says that the worker does.
 pub fn say(activity: &str) {
     let activity = CString::new(activity).unwrap_or_default();

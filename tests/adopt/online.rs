@@ -182,3 +182,16 @@ fn a_table_that_is_put_in_the_place_of_one_that_is_adopted_is_left_alone() {
     assert_eq!(count(&mut superuser, "trap.victims"), 0, "{:?}", notices.messages());
     fails(result, "55000");
 }
+
+#[test]
+fn what_the_database_has_set_for_everyone_stops_no_index() {
+    let shop = Shop::new("adopt_settings");
+    let name = shop.database.name();
+    let set = format!(
+        "ALTER DATABASE \"{name}\" SET default_transaction_read_only = on; ALTER DATABASE \"{name}\" SET statement_timeout = '1ms'"
+    );
+    shop.database.superuser().batch_execute(&set).expect("set");
+    let mut admin = shop.database.connect("admin");
+    admin.batch_execute("SET default_transaction_read_only = off; SET statement_timeout = 0").expect("set");
+    admin.batch_execute(&shop.call("")).unwrap_or_else(|error| panic!("{error:?}"));
+}

@@ -113,3 +113,19 @@ fn rows_become_a_schema_and_rows_again() {
     import(&database, &from_schema, "isolation => 'row'").unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(picture(&database, Some(acme)), before);
 }
+
+#[test]
+fn rows_that_a_deferred_key_keeps_apart_are_found_nulls_too() {
+    let database = shop(cluster(), "replace_deferred");
+    let acme = filled(&database, "acme");
+    as_tenant(&mut database.connect("app"), acme, |tx| {
+        let two = r#"DELETE FROM shop."Odd "" Names" WHERE "va\lue" = 'one'; INSERT INTO shop."Odd "" Names" VALUES (DEFAULT, NULL)"#;
+        tx.batch_execute(two).expect("two nulls");
+    });
+    let exported = export(&database, acme);
+    let keep = r#"DELETE FROM shop."Odd "" Names" a USING shop."Odd "" Names" b WHERE a.ctid < b.ctid;
+        ALTER TABLE shop."Odd "" Names" ADD CONSTRAINT once UNIQUE NULLS NOT DISTINCT ("Te'nant", "va\lue") DEFERRABLE INITIALLY DEFERRED"#;
+    database.superuser().batch_execute(keep).expect("a key");
+    fails(import(&database, &exported, "'replace'"), "23505");
+    assert_eq!(count(&mut database.superuser(), r#"shop."Odd "" Names""#), 1);
+}

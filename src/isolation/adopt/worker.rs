@@ -39,6 +39,9 @@ pub extern "C-unwind" fn pg_tenancy_adoption_worker(argument: pg_sys::Datum) {
     let [root, table] = numbers[..] else {
         raise(Error::Internal(format!("a worker does not understand \"{orders}\"")));
     };
+    // What a statement leaves unqualified is PostgreSQL's, too.
+    process::configure();
+    wait_for_locks();
     if let Err(failure) = process::attempt(|| build(root, table)) {
         let detail = failure.detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let message = format!("{}{detail}", failure.message);
@@ -53,21 +56,17 @@ fn on_own_tables<T>(work: impl Fn() -> Result<T>) -> Result<T> {
         .ok_or_else(|| Error::Internal("a transaction without locks was not begun".to_owned()))
 }
 
-/// For the life of the worker.
-fn pin_search_path() -> Result<()> {
-    let (context, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION);
-    let (name, value, action) = (c"search_path", c"pg_catalog, pg_temp", pg_sys::GucAction::GUC_ACTION_SET);
+/// Others have their locks as long as they want: an index is built beside them.
+fn wait_for_locks() {
+    let (context, source) = (pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_OVERRIDE);
     // SAFETY: C strings, which are copied.
-    unsafe { pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), context, source, action, true, 0, false) };
-    Ok(())
+    unsafe { pg_sys::SetConfigOption(c"lock_timeout".as_ptr(), c"0".as_ptr(), context, source) };
 }
 
 fn build(root: pg_sys::Oid, table: pg_sys::Oid) -> Result<()> {
     let Some((statement, owner)) = on_own_tables(|| registry::order(root, table))? else {
         return Err(Error::State("nothing is left to build".to_owned(), "Call again."));
     };
-    // What the statement leaves unqualified is PostgreSQL's.
-    on_own_tables(pin_search_path)?;
     process::say(&format!("pg_tenancy: {statement}"));
     let text = CString::new(statement).map_err(|_| Error::Internal("a statement has a zero byte".to_owned()))?;
     // SAFETY: the worker is between transactions.

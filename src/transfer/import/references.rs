@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::query::{self, ident};
 use crate::relation;
 use crate::role;
+use crate::transfer::deferred;
 use crate::transfer::tables::{Place, Table};
 use pgrx::pg_sys;
 
@@ -24,17 +25,6 @@ const KEYS: &str = "WITH members AS (SELECT r.oid AS root, t.relid::oid AS oid
     LEFT JOIN members m ON m.oid = con.conrelid LEFT JOIN members fm ON fm.oid = con.confrelid
     WHERE con.contype = 'f' AND con.conparentid = 0 AND (m.oid IS NOT NULL OR fm.oid IS NOT NULL)
     GROUP BY con.oid, con.conname, con.conrelid, con.confrelid, con.confmatchtype, c.relowner, f.relowner, m.root, fm.root ORDER BY con.oid";
-/// Keys that may be deferred: each column with the operator of its index that says equal.
-const DEFERRABLE: &str = "SELECT con.conname::text, con.conrelid, con.contype::text,
-        pg_catalog.array_agg(pg_catalog.format('o.%1$I OPERATOR(%2$I.%3$s) c.%1$I', a.attname, coalesce(n.nspname, 'pg_catalog'), coalesce(p.oprname, '=')))
-    FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_index i ON i.indexrelid = con.conindid
-    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey), pg_catalog.unnest(i.indclass)) WITH ORDINALITY AS k (attnum, class, place)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum
-    LEFT JOIN pg_catalog.pg_opclass oc ON oc.oid = k.class
-    LEFT JOIN pg_catalog.pg_amop o ON o.amopfamily = oc.opcfamily AND o.amoplefttype = oc.opcintype AND o.amoprighttype = oc.opcintype AND o.amopstrategy = 3
-    LEFT JOIN pg_catalog.pg_operator p ON p.oid = o.amopopr LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-    WHERE con.contype IN ('u', 'p', 'x') AND con.condeferrable AND con.conparentid = 0 AND con.conrelid = ANY ($1) AND k.place <= i.indnkeyatts
-    GROUP BY con.oid, con.conname, con.conrelid, con.contype";
 const MAY_READ: &str = "SELECT pg_catalog.has_table_privilege($1, $2, 'SELECT')";
 
 struct Key {
@@ -132,24 +122,14 @@ impl Key {
 
 /// Fails when a row of the tenant has a unique key, one that may be deferred, that another row has.
 pub fn check_deferrable(place: &Place) -> Result<()> {
-    let found = query::current_rows(DEFERRABLE, &[oids(place).into()], |row| {
-        Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?, row.must::<String>(3)?, row.must::<Vec<String>>(4)?))
-    })?;
-    for (name, oid, kind, equal) in found {
-        let Some(table) = find(place, oid) else { continue };
-        if kind == "x" {
-            let message = format!("deferrable exclusion constraint {} of {}", ident(&name), table.qualified());
+    for key in deferred::keys(oids(place))? {
+        let Some(table) = find(place, key.table) else { continue };
+        let Some(sql) = key.query(&table.rows(), table.condition("one.")) else {
+            let message = format!("deferrable exclusion constraint {} of {}", ident(&key.name), table.qualified());
             return Err(Error::Unsupported(format!("rows cannot be loaded under {message}")));
-        }
-        let own = table.condition("c.").map(|own| format!("{own} AND ")).unwrap_or_default();
-        let sql = format!(
-            "SELECT true FROM {0} AS c WHERE {own}EXISTS (SELECT FROM {0} AS o WHERE {1}
-                AND (o.tableoid, o.ctid) OPERATOR(pg_catalog.<>) (c.tableoid, c.ctid)) LIMIT 1",
-            table.rows(),
-            equal.join(" AND ")
-        );
+        };
         if !place.with(table, || query::current_column::<bool>(&sql, &[]))?.is_empty() {
-            return Err(Error::Duplicate("key of constraint", name));
+            return Err(Error::Duplicate("key of constraint", key.name));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::isolation::row::inspect::TenantType;
 use crate::query::ident;
 use crate::scratch::Scratch;
 use pgrx::Uuid;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// Where rows come from.
 pub enum Origin {
@@ -137,8 +137,15 @@ impl Pairs {
             if own.is_empty() {
                 continue;
             }
-            let known: HashSet<i64> = target.hashes(columns)?.into_iter().collect();
-            if own.iter().any(|row| !known.contains(row)) {
+            // Two rows that are the same are two.
+            let mut missing: HashMap<i64, usize> = HashMap::new();
+            own.into_iter().for_each(|row| *missing.entry(row).or_default() += 1);
+            for row in target.hashes(columns)? {
+                if let Some(number) = missing.get_mut(&row) {
+                    *number = number.saturating_sub(1);
+                }
+            }
+            if missing.values().any(|number| *number > 0) {
                 return Err(Error::Unprotectable(
                     format!("{} has rows that {} lacks", source.full_name(), target.full_name),
                     format!(

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::isolation::row::inspect::TenantType;
 use crate::query::{self, ident};
 use crate::relation::role_name;
+use crate::transfer::deferred;
 use crate::{own_ddl, role};
 use pgrx::{Uuid, pg_sys};
 
@@ -35,17 +36,6 @@ const KEYS: &str = "SELECT con.conname::pg_catalog.text, con.conrelid, pg_catalo
 /// The tables with all that belongs to them.
 const MEMBERS: &str =
     "SELECT table_name::pg_catalog.oid FROM tenancy.protected_tables WHERE root::pg_catalog.oid = ANY ($1)";
-/// Unique constraints that a trigger would check at the end; exclusions cannot be checked by set.
-const DEFERRED: &str = "SELECT con.conname::pg_catalog.text, con.conrelid, con.contype = 'x',
-        (SELECT pg_catalog.string_agg(pg_catalog.format(CASE WHEN i.indnullsnotdistinct THEN '(one.%1$I OPERATOR(%2$I.%3$s) other.%1$I OR one.%1$I IS NULL AND other.%1$I IS NULL)'
-                ELSE 'one.%1$I OPERATOR(%2$I.%3$s) other.%1$I' END, a.attname, n.nspname, o.oprname), ' AND ')
-         FROM ROWS FROM (pg_catalog.unnest(con.conkey), pg_catalog.unnest(i.indclass)) u (number, class)
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = u.number
-         JOIN pg_catalog.pg_opclass k ON k.oid = u.class
-         JOIN pg_catalog.pg_amop m ON m.amopfamily = k.opcfamily AND m.amoplefttype = k.opcintype AND m.amoprighttype = k.opcintype AND m.amopstrategy = 3
-         JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace)
-    FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_index i ON i.indexrelid = con.conindid
-    WHERE con.contype IN ('p', 'u', 'x') AND con.condeferrable AND con.conparentid = 0 AND con.conrelid = ANY ($1) ORDER BY 1";
 /// Triggers that fire for changes which are applied as those of another server: `$2` is the bit of the event (catalog/pg_trigger.h).
 const UNSTOPPABLE: &str = "SELECT pg_catalog.quote_ident(t.tgname), t.tgrelid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_trigger t
     WHERE t.tgrelid = ANY ($1) AND t.tgenabled IN ('A', 'R') AND NOT t.tgisinternal AND t.tgtype & $2 <> 0
@@ -202,28 +192,18 @@ pub fn refuse_foreign_references(tables: &[&Table], tenant: Uuid) -> Result<()> 
 
 /// Fails where two rows are equal in what a constraint keeps apart only at the end of a transaction, by a trigger.
 pub fn check_deferred(tables: &[&Table], tenant: Uuid) -> Result<()> {
-    let oids: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
-    let found = query::current_rows(DEFERRED, &[oids.into()], |row| {
-        Ok((row.must::<String>(1)?, row.must::<pg_sys::Oid>(2)?, row.must::<bool>(3)?, row.get::<String>(4)?))
-    })?;
-    for (name, oid, is_exclusion, joined) in found {
-        let Some(table) = tables.iter().find(|table| table.oid == oid) else { continue };
-        let Some(joined) = joined.filter(|_| !is_exclusion) else {
+    for key in deferred::keys(tables.iter().map(|table| table.oid).collect())? {
+        let Some(table) = tables.iter().find(|table| table.oid == key.table) else { continue };
+        let Some(sql) = key.query(&table.source(), table.condition(tenant)?) else {
             return Err(Error::Unsupported(format!(
-                "rows cannot be moved into {}: its exclusion constraint \"{name}\" is deferrable",
-                table.full_name
+                "rows cannot be moved into {}: its exclusion constraint \"{}\" is deferrable",
+                table.full_name, key.name
             )));
         };
-        let own = table.condition(tenant)?;
-        let own = own.map(|condition| format!("(SELECT {condition} FROM (SELECT one.*) row) AND ")).unwrap_or_default();
-        let source = table.source();
-        let sql = format!(
-            "SELECT true FROM {source} one JOIN {source} other ON {joined} WHERE {own}(one.tableoid, one.ctid) OPERATOR(pg_catalog.<>) (other.tableoid, other.ctid) LIMIT 1"
-        );
         if tables::gives_rows(table.owner, &sql)? {
             return Err(Error::violation(
                 "23505",
-                format!("duplicate key value violates unique constraint \"{name}\""),
+                format!("duplicate key value violates unique constraint \"{}\"", key.name),
                 format!("Two rows of {} are equal in it.", table.full_name),
             ));
         }
