@@ -7,9 +7,9 @@
 //! Where the schema is in a database of the tenant's own, all of that is done there ([`remote`]), and recorded in both.
 
 use super::remote;
-use super::run::Run;
+use super::run::{Direction, Run};
 use super::script::Script;
-use super::target::{self, Direction, Step};
+use super::target::{self, Step};
 use crate::context;
 use crate::error::{Error, Result};
 use crate::extension;
@@ -94,7 +94,7 @@ impl Task<'_> {
                 }
                 match &step.database {
                     Some(database) => {
-                        remote::send(self, &step, database)?;
+                        remote::send(self.run, self.tenant, &step, database)?;
                         self.record(&step)?;
                         Ok((step.outcome(), None, None))
                     }

@@ -1,10 +1,12 @@
 //! Migrations of a fleet: what changes in a template changes in the schema of every tenant that was made from it.
 //!
-//! [`registry`] keeps the migrations, whose SQL is a [`script`]. A [`run`] is led by the session that calls for it, which starts workers
-//! and waits; each [`worker`] takes [`target`]s, tenants' schemas or the template's, and lets [`apply`] do one migration after the other, in a
-//! tenant's own database through [`remote`].
+//! [`registry`] keeps the migrations, whose SQL is a [`script`]. A [`run`] is led by the session that calls for it ([`lead`]), which starts
+//! workers and waits; each [`worker`] takes [`target`]s, tenants' schemas or the template's, and lets [`apply`] do one migration after the other,
+//! in a tenant's own database through [`remote`], whom it gives an [`answer`].
 
+mod answer;
 mod apply;
+mod lead;
 mod registry;
 mod remote;
 mod run;
@@ -34,7 +36,7 @@ pub const RELATIONS: &[(Level, &str)] = &[
 ];
 
 /// What a tenant's own database is asked to do.
-pub const ERRANDS: &[Errand] = &[Errand { name: remote::ERRAND, run: remote::answer }];
+pub const ERRANDS: &[Errand] = &[Errand { name: remote::ERRAND, run: answer::answer }];
 
 const FORGET: &str = "DELETE FROM tenancy.failed_migrations WHERE tenant_id = $1";
 

@@ -1,6 +1,6 @@
 //! What a run has to do: which schemas, and what comes next for each.
 
-use super::run::Run;
+use super::run::{Direction, Run};
 use crate::error::Result;
 use crate::query::{self, Row};
 use crate::sqltype::Name;
@@ -25,25 +25,6 @@ impl Phase {
 
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(phase, _)| phase)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    Up,
-    Down,
-}
-
-impl Direction {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Self {
-        if name == "down" { Self::Down } else { Self::Up }
     }
 }
 

@@ -2,12 +2,12 @@
 //! refers to it.
 
 use super::people::People;
+use super::renew;
 use super::unpack::{Packed, refused};
 use crate::error::{Error, Result};
 use crate::query::{self, literal};
 use crate::transfer::tables::{Place, Table};
 use crate::uuid;
-use aws_lc_rs::digest;
 use pgrx::{Uuid, pg_sys};
 use std::collections::HashMap;
 
@@ -71,23 +71,6 @@ pub struct Ids {
     values: HashMap<Column, Values>,
     sequences: HashMap<Column, String>,
     users: HashMap<[u8; 16], Uuid>,
-}
-
-fn derived(tenant: Uuid, old: &[u8; 16]) -> [u8; 16] {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(tenant.as_bytes());
-    hash.update(old);
-    let mut new = [0; 16];
-    new.copy_from_slice(&hash.finish().as_ref()[..16]);
-    // A UUID of version 8 (RFC 9562, section 5.8).
-    new[6] = new[6] & 0x0f | 0x80;
-    new[8] = new[8] & 0x3f | 0x80;
-    new
-}
-
-/// The id in the tenant of something that had this one.
-pub fn new_uuid(tenant: Uuid, old: Uuid) -> Uuid {
-    Uuid::from_bytes(derived(tenant, old.as_bytes()))
 }
 
 impl Ids {
@@ -204,7 +187,7 @@ impl Ids {
         let id = || uuid::parse(value.as_bytes()).ok_or_else(strange);
         Ok(match values {
             None => value.to_owned(),
-            Some(Values::Uuids) => Uuid::from_bytes(derived(self.tenant, &id()?)).to_string(),
+            Some(Values::Uuids) => renew::uuid(self.tenant, Uuid::from_bytes(id()?)).to_string(),
             Some(Values::Users) => self.users.get(&id()?).map_or_else(|| value.to_owned(), Uuid::to_string),
             Some(Values::Numbers(numbers)) => {
                 let new = value.parse().ok().and_then(|old| numbers.find(old));

@@ -12,6 +12,7 @@ mod load;
 mod people;
 mod references;
 mod register;
+mod renew;
 mod unpack;
 
 pub use away::LOAD;

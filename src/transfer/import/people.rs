@@ -1,7 +1,7 @@
 //! The people of an export. Users who belong to no tenant alone are known by their e-mail address: one who is here already stays as they are, and
 //! is the one who becomes a member. Nothing in a file changes an account.
 
-use super::ids;
+use super::renew;
 use super::unpack::{Package, refused};
 use crate::error::{Error, Result};
 use crate::query;
@@ -67,7 +67,7 @@ impl People {
         let id = Uuid::from_bytes(id);
         if row.get("at_home").and_then(Value::as_bool).ok_or_else(|| refused("a user is nowhere at home"))? {
             if beside {
-                self.changed.push((id, ids::new_uuid(tenant, id)));
+                self.changed.push((id, renew::uuid(tenant, id)));
             }
             return Ok(());
         }

@@ -3,7 +3,6 @@
 use super::record::{self, Isolation, Move};
 use super::references::{self, Event};
 use super::tables::{self, Table};
-use super::undo::{INTERRUPTED, undo};
 use crate::context;
 use crate::database;
 use crate::erased::Erased;
@@ -55,25 +54,15 @@ pub fn finish(procedure: &Procedure, unfinished: &Move) -> Result<()> {
     Ok(())
 }
 
-/// What a worker does, whose other work goes on when this fails: one step after the other in a subtransaction. The caller holds the move's lock.
-pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), String> {
-    let Some(unfinished) = procedure::attempt(|| role::as_extension_owner(|| record::unfinished(tenant)))? else {
-        return Ok(());
-    };
-    if !unfinished.is_switched {
-        let (sqlstate, message) = INTERRUPTED;
-        return undo(procedure, &unfinished, sqlstate, message).map_err(message_of);
-    }
-    if !unfinished.clean {
-        return Ok(());
-    }
-    if !procedure::attempt(|| Ok(readers(&unfinished)?.is_empty()))? {
-        // Another visit finds them gone.
+/// The same as a worker does it, whose other work goes on when this fails: one step after the other in a subtransaction, and nothing while someone
+/// reads there, whom another visit finds gone. The caller holds the move's lock.
+pub fn finish_in_steps(procedure: &Procedure, unfinished: &Move) -> std::result::Result<(), String> {
+    if !procedure::attempt(|| Ok(readers(unfinished)?.is_empty()))? {
         return Ok(());
     }
     match unfinished.from {
         Isolation::Row => {
-            let mut eraser = procedure::attempt(|| begin(&unfinished))?;
+            let mut eraser = procedure::attempt(|| begin(unfinished))?;
             while procedure::attempt(|| batch(&mut eraser))? {
                 procedure.commit();
                 if task::time_is_up() {
@@ -82,10 +71,10 @@ pub fn resume(procedure: &Procedure, tenant: Uuid) -> std::result::Result<(), St
             }
             procedure.commit();
         }
-        Isolation::Schema => procedure::attempt(|| drop_schemas(tenant))?,
-        Isolation::Database => database::demolish(procedure, tenant).map(drop).map_err(message_of)?,
+        Isolation::Schema => procedure::attempt(|| drop_schemas(unfinished.tenant))?,
+        Isolation::Database => database::demolish(procedure, unfinished.tenant).map(drop).map_err(message_of)?,
     }
-    procedure::attempt(|| role::as_extension_owner(|| end(&unfinished)))?;
+    procedure::attempt(|| role::as_extension_owner(|| end(unfinished)))?;
     procedure.commit();
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Moving a tenant between isolations: shared tables, a schema of its own, a database of its own.
 //!
-//! A move is an [`order`], of which there is a [`record`] with a phase. It makes the tenant `moving`: writers are refused, readers go on. The rows are then copied from
-//! table to [`table`](tables) of the same name ([`pairs`]), through files ([`rows`]), with [`sequences`]; what triggers would have checked is checked
-//! by set ([`references`]); both sides are compared, and the registry leads to the new place: in one transaction inside a database ([`to_schema`],
-//! [`to_rows`]), and where another one is made or read ([`to_database`], [`from_database`]) in the last of several. What the product keeps where the
-//! rows are goes [`along`]. [`switch`] leads to the new place, [`undo`] back to the old one, and [`run`] does one after the other. [`clean`] removes what is left at the old place once nobody reads it any more.
+//! A move is an [`order`], of which there is a [`record`] with a phase, under locks that are [`held`] to its end. Its [`start`] makes the
+//! tenant `moving` in the registry ([`state`]): writers are refused, readers go on. The rows are then copied from table to [`table`](tables)
+//! of the same name ([`pairs`]), through files ([`rows`]), with [`sequences`]; what triggers would have checked is checked by set
+//! ([`references`]); both sides are compared, and the registry leads to the new place: in one transaction inside a database ([`to_schema`],
+//! [`to_rows`]), and where another one is made or read ([`to_database`], [`from_database`]) in the last of several. What the product keeps
+//! where the rows are goes [`along`]. [`switch`] leads to the new place, [`undo`] back to the old one, and [`run`] does one after the other.
+//! [`clean`] removes what is left at the old place once nobody reads it any more; [`resume`] ends what an earlier call has left.
 //!
 //! Whatever ends a move before the registry leads elsewhere leaves the tenant where it was; who works at a move holds its lock, so that one which
 //! nobody holds is taken back by the next call, or by a worker.
@@ -12,13 +14,17 @@
 mod along;
 mod clean;
 mod from_database;
+mod held;
 mod order;
 mod pairs;
 mod record;
 mod references;
+mod resume;
 mod rows;
 mod run;
 mod sequences;
+mod start;
+mod state;
 mod switch;
 mod tables;
 mod to_database;

@@ -1,8 +1,11 @@
 //! `move_tenant`, `clean_move` and `resume_moves`: from the order to the end.
 
-use super::order::{Held, Order, hold, start};
+use super::held::{Held, hold};
+use super::order::Order;
 use super::record::{self, Isolation, Moved};
-use super::undo::{settle, undo};
+use super::resume::{resume, settle};
+use super::start::start;
+use super::undo::undo;
 use super::{clean, from_database, to_database, to_rows, to_schema};
 use crate::database;
 use crate::error::{Error, Result, SqlResult};
@@ -112,7 +115,7 @@ fn resume_moves(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
     }
     for tenant in tenants {
         let Some(_held) = Held::take(tenant) else { continue };
-        match clean::resume(&procedure, tenant) {
+        match resume(&procedure, tenant) {
             Ok(()) => task::note_done(1),
             Err(message) => {
                 let message = format!("what is left of the move of tenant \"{tenant}\" was not done: {message}");

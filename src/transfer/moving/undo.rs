@@ -1,8 +1,7 @@
-//! The end of a move that has not come to the switch, and of what an earlier call has left.
+//! The end of a move that has not come to the switch.
 
-use super::clean;
 use super::record::{self, Isolation, Move};
-use super::switch::{Registry, set_status};
+use super::state::{Registry, set_status};
 use crate::audit::{self, Entry};
 use crate::context::registry::Status;
 use crate::database;
@@ -11,8 +10,6 @@ use crate::isolation::schema::version;
 use crate::json::Object;
 use crate::procedure::{self, Procedure};
 use crate::role;
-use pgrx::Uuid;
-use pgrx::prelude::*;
 
 /// Puts a tenant back whose move has not come to the switch.
 fn take_back(unfinished: &Move, sqlstate: &str, message: &str) -> Result<()> {
@@ -51,20 +48,5 @@ pub fn undo(procedure: &Procedure, unfinished: &Move, sqlstate: &str, message: &
         })?;
         procedure.commit();
     }
-    Ok(())
-}
-
-/// What stands in the record of a move whose session has ended.
-pub const INTERRUPTED: (&str, &str) = ("57P01", "interrupted");
-
-/// Ends what an earlier call has left: takes a move back that was interrupted, or finishes one. The caller holds its lock.
-pub fn settle(procedure: &Procedure, tenant: Uuid) -> Result<()> {
-    let Some(unfinished) = role::as_extension_owner(|| record::unfinished(tenant))? else { return Ok(()) };
-    if unfinished.is_switched {
-        return clean::finish(procedure, &unfinished);
-    }
-    let (sqlstate, message) = INTERRUPTED;
-    undo(procedure, &unfinished, sqlstate, message)?;
-    notice!("took back an interrupted move of tenant \"{tenant}\"");
     Ok(())
 }
