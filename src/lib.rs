@@ -18,6 +18,7 @@ mod home;
 mod json;
 mod label;
 mod level;
+mod lock_tag;
 mod namespace;
 mod one_row;
 mod own_ddl;

@@ -5,25 +5,13 @@
 use super::registry;
 use super::state::{STATE, Source};
 use crate::error::{Error, Result, raise};
+use crate::lock_tag::{self, Class};
 use pgrx::{Uuid, pg_guard, pg_sys};
 
-/// Sets these locks apart from those of [`crate::guard`] and of SQL.
-const CLASS: u16 = 0x7e54;
-
 fn acquire(key: &str, mode: u32) {
-    // FNV-1a: the same in every process and version.
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     // SAFETY: takes a lock that the transaction's end releases, and waits as any lock does.
     unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field2: (hash >> 32) as u32,
-            locktag_field3: hash as u32,
-            locktag_field4: CLASS,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-        };
+        let tag = lock_tag::of(pg_sys::MyDatabaseId, lock_tag::key_of(key), Class::Key);
         pg_sys::LockAcquire(&tag, mode as pg_sys::LOCKMODE, false, false);
     }
 }

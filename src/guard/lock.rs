@@ -6,59 +6,14 @@ use super::refuse;
 use crate::backend::BackendStatic;
 use crate::context::{self, Context, registry};
 use crate::error::{Error, Result, raise};
+use crate::lock_tag::{self, Class};
 use crate::version;
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
-/// Sets our locks apart from SQL's advisory locks, which use 1 and 2 here: no SQL function can take or release ours. Shown as
-/// `objsubid` in pg_locks.
-pub const LOCK_CLASS: u16 = 0x7e4a;
-/// The class of what is done to a tenant's schema as a whole.
-const SCHEMA_CLASS: u16 = 0x7e4b;
-/// The class of what is done to a template.
-const TEMPLATE_CLASS: u16 = 0x7e4c;
-/// The class of runs of migrations over a template's tenants.
-const RUN_CLASS: u16 = 0x7e4d;
-/// The class of which worker of a run works on which schema.
-const CLAIM_CLASS: u16 = 0x7e4e;
-/// The class of names that schemas are made under.
-const NAME_CLASS: u16 = 0x7e4f;
-/// The class of what a tenant has used of its limits.
-const COUNTS_CLASS: u16 = 0x7e50;
-/// The class of steps that one session at a time does in a database.
-const STEP_CLASS: u16 = 0x7e51;
-/// The class of who makes or drops the database of a tenant.
-const DATABASE_CLASS: u16 = 0x7e52;
-/// The class of a single step of that, which a worker does.
-const DATABASE_STEP_CLASS: u16 = 0x7e53;
-/// The class of moves of tenants.
-const MOVE_CLASS: u16 = 0x7e54;
-
 fn this_database() -> pg_sys::Oid {
     // SAFETY: a plain read.
     unsafe { pg_sys::MyDatabaseId }
-}
-
-/// Two tenants whose keys collide wait for each other; nothing else happens.
-fn tag(database: pg_sys::Oid, tenant: &[u8; 16]) -> pg_sys::LOCKTAG {
-    let number = u128::from_be_bytes(*tenant);
-    tag_in(database, (number >> 64) as u64 ^ number as u64, LOCK_CLASS)
-}
-
-fn tag_of(key: u64, class: u16) -> pg_sys::LOCKTAG {
-    tag_in(this_database(), key, class)
-}
-
-/// The server's lock table knows the locks of all databases: each tag says of which it is.
-fn tag_in(database: pg_sys::Oid, key: u64, class: u16) -> pg_sys::LOCKTAG {
-    pg_sys::LOCKTAG {
-        locktag_field1: database.to_u32(),
-        locktag_field2: (key >> 32) as u32,
-        locktag_field3: key as u32,
-        locktag_field4: class,
-        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-    }
 }
 
 fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResult::Type {
@@ -67,7 +22,14 @@ fn acquire(tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResul
 
 fn acquire_in(database: pg_sys::Oid, tenant: &[u8; 16], mode: u32, wait: bool) -> pg_sys::LockAcquireResult::Type {
     // SAFETY: takes a lock that the transaction's end releases; waits as any lock does, under lock_timeout.
-    unsafe { pg_sys::LockAcquire(&tag(database, tenant), mode as pg_sys::LOCKMODE, false, !wait) }
+    unsafe {
+        pg_sys::LockAcquire(
+            &lock_tag::of(database, lock_tag::key_of_tenant(tenant), Class::Tenant),
+            mode as pg_sys::LOCKMODE,
+            false,
+            !wait,
+        )
+    }
 }
 
 /// Admits a write of the bound tenant: cheap when this transaction has written before.
@@ -171,37 +133,37 @@ pub struct Subject(pg_sys::LOCKTAG);
 
 impl Subject {
     pub fn schema_of(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, SCHEMA_CLASS)
+        Self::of_tenant(tenant, Class::Schema)
     }
 
     pub fn template(name: &str) -> Self {
-        Self::of_name(name, TEMPLATE_CLASS)
+        Self::of_name(name, Class::Template)
     }
 
     /// A run of migrations: its leader holds it as long as the run lasts.
     pub fn run(template: &str) -> Self {
-        Self::of_name(template, RUN_CLASS)
+        Self::of_name(template, Class::Run)
     }
 
     /// What one worker of a run holds while it works on a tenant's schema, so that the others need not wait for it.
     pub fn claim(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, CLAIM_CLASS)
+        Self::of_tenant(tenant, Class::Claim)
     }
 
     /// What a tenant has used of its limits, all of them: one lock, so that two of its transactions wait for each other and not in a circle.
     /// Who counts takes it alone; who is not limited shares it.
     pub fn counts_of(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, COUNTS_CLASS)
+        Self::of_tenant(tenant, Class::Counts)
     }
 
     /// A move of a tenant: who works at it holds this, in a session.
     pub fn move_of(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, MOVE_CLASS)
+        Self::of_tenant(tenant, Class::Move)
     }
 
     /// A step of the product's own upkeep.
     pub fn step(name: &str) -> Self {
-        Self::of_name(name, STEP_CLASS)
+        Self::of_name(name, Class::Step)
     }
 
     /// That tenants' external ids stay what they are: shared by who changes one, taken alone by who makes them guard rows.
@@ -211,28 +173,25 @@ impl Subject {
 
     /// The database of a tenant: who makes it or drops it holds this for as long as that takes.
     pub fn database_of(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, DATABASE_CLASS)
+        Self::of_tenant(tenant, Class::Database)
     }
 
     /// A step of that: the worker that does it may outlive who sent it.
     pub fn database_step_of(tenant: Uuid) -> Self {
-        Self::of_tenant(tenant, DATABASE_STEP_CLASS)
+        Self::of_tenant(tenant, Class::DatabaseStep)
     }
 
-    fn of_tenant(tenant: Uuid, class: u16) -> Self {
-        let number = u128::from_be_bytes(*tenant.as_bytes());
-        Self(tag_of((number >> 64) as u64 ^ number as u64, class))
+    fn of_tenant(tenant: Uuid, class: Class) -> Self {
+        Self(lock_tag::of(this_database(), lock_tag::key_of_tenant(tenant.as_bytes()), class))
     }
 
     /// A name that a schema is made under.
     pub fn name(name: &str) -> Self {
-        Self::of_name(name, NAME_CLASS)
+        Self::of_name(name, Class::Name)
     }
 
-    fn of_name(name: &str, class: u16) -> Self {
-        // FNV-1a: the same in every process and version.
-        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(tag_of(name.bytes().fold(0xcbf2_9ce4_8422_2325, hash), class))
+    fn of_name(name: &str, class: Class) -> Self {
+        Self(lock_tag::of(this_database(), lock_tag::key_of(name), class))
     }
 
     /// Waits for the lock, which the transaction's end releases.
