@@ -147,7 +147,9 @@ fn a_late_commit_is_found_and_what_was_taken_is_not_stepped_over() {
     let plan: Vec<String> = plan.into_iter().filter_map(|mut row| row.remove(0)).collect();
     let buffers = plan.iter().find_map(|line| line.trim().strip_prefix("Buffers: shared hit=")).expect("buffers");
     let pages: usize = buffers.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-    assert!(pages < 40, "{pages} pages were read to find nothing:\n{}", plan.join("\n"));
+    // Each transaction that runs in the cluster, other tests' too, is looked for in the index.
+    let most = 30 + 4 * pending.len();
+    assert!(pages < most, "{pages} pages were read to find nothing of {}:\n{}", pending.len(), plan.join("\n"));
     assert_eq!(sum(&mut superuser), 6000);
     long.batch_execute("COMMIT").expect("commit");
     assert_eq!(sum(&mut superuser), 6001);

@@ -92,8 +92,10 @@ fn rage(house: &House, seed: u64, sessions: u64, duration: Duration) -> BTreeMap
                 }
             });
         }
+        // On a busy machine it goes on until enough of it has succeeded to mean something.
         let end = Instant::now() + duration;
-        wait_until("the storm is over", || Instant::now() > end);
+        let enough = || answers.lock().expect("no session panicked").get("ok").is_some_and(|number| *number > 20);
+        wait_until("the storm is over", || Instant::now() > end && enough());
         stop.store(true, Ordering::Relaxed);
     });
     answers.into_inner().expect("no session panicked")
@@ -112,7 +114,7 @@ fn whatever_many_sessions_do_to_the_same_tenants_leaves_legal_states() {
         one::<String>(&mut house.connect("admin"), "SELECT add_migration('t', $1, $2)", &[&version, &add]);
         let answers = rage(&house, seed, 5, Duration::from_millis(1500));
         wait_until("nobody waits for a lock", || count(&mut superuser, WAITING) == 0);
-        assert!(answers.get("ok").is_some_and(|number| *number > 20), "{answers:?}");
+        assert!(answers.contains_key("ok"), "{answers:?}");
         let mut admin = house.connect("admin");
         // All templates have the same tenants, whoever forgot and registered it last.
         admin.batch_execute("CALL migrate_tenants('t')").expect("migrate what is left");
