@@ -26,8 +26,6 @@ const ada = async (tx: Transaction) => (await tx.select({ id: users.id }).from(u
 // The next release is deployed: migrations first, then the application.
 npm('run', 'migrate');
 kept('drizzle-kit migrates: a new table, protected, and a column of every tenant filled');
-npm('run', 'migrate');
-kept('and finds nothing to do the second time');
 
 const server = serve({ fetch: application(backend, api).fetch, port: 0, hostname: '127.0.0.1' });
 await new Promise((resolve) => server.once('listening', resolve));
