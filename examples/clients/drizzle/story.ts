@@ -4,8 +4,9 @@ import { spawnSync } from 'node:child_process';
 import type { AddressInfo } from 'node:net';
 import { serve } from '@hono/node-server';
 import { and, count, eq, sql } from 'drizzle-orm';
+import { Hono } from 'hono';
 import { Client } from 'pg';
-import { application } from './src/app.ts';
+import { application, bound } from './src/app.ts';
 import { importAgents } from './src/bulk.ts';
 import { databaseError } from './src/errors.ts';
 import { agents, executions, notes, users, workflows } from './src/schema.ts';
@@ -50,6 +51,15 @@ assert.equal((await get('/app/workflows', {})).status, 401);
 assert.equal((await get('/app/workflows', session('nobody'))).status, 404);
 assert.equal((await post('/app/workflows', session('acme'), { name: 'acme: triage' })).status, 409);
 kept('one middleware binds: two tenants ask for the same page and get their own rows');
+
+const failing = new Hono().use(bound(backend, () => tenantBySlug('acme'))).get('/', async (c) => {
+  await c.var.tx.insert(agents).values({ name: 'acme: half done' });
+  throw new Error('after the insert');
+});
+failing.onError((error, c) => c.text(error.message, 500));
+assert.equal((await failing.request('/')).status, 500);
+assert.equal(await as('acme', (tx) => tx.$count(agents)), 0);
+kept('a request that fails is rolled back');
 
 // 2. CRUD
 await as('acme', async (tx) => {

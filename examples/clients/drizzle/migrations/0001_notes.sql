@@ -4,7 +4,7 @@ CREATE UNLOGGED TABLE "agent_platform"."agents_import" (
 );
 --> statement-breakpoint
 CREATE TABLE "agent_platform"."notes" (
-	"tenant_id" uuid NOT NULL,
+	"tenant_id" uuid DEFAULT current_tenant() NOT NULL,
 	"id" uuid DEFAULT gen_random_uuid() NOT NULL,
 	"workflow_id" uuid NOT NULL,
 	"body" text NOT NULL,

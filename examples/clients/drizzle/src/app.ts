@@ -10,7 +10,7 @@ import { inTenant, tenantBySlug, tenantOfApiKey, type Transaction } from './tena
 type Env = { Variables: { tx: Transaction } };
 
 /** A transaction for each request, bound before its handler runs and committed before its response is sent. */
-const bound = (pool: Pool, bind: (c: Context) => SQL) =>
+export const bound = (pool: Pool, bind: (c: Context) => SQL) =>
   createMiddleware<Env>((c, next) =>
     inTenant(pool, bind(c), async (tx) => {
       c.set('tx', tx);
