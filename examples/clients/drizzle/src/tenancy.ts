@@ -10,9 +10,12 @@ export type Transaction = Parameters<Parameters<Database['transaction']>[0]>[0];
 export function openPool(url: string | undefined, max = 3): Pool {
   if (!url) throw new Error('the URL of the database is not set');
   const pool = new Pool({ connectionString: url, max });
-  pool.on('error', (error) => console.error('an idle connection was lost:', error.message)); // without this it ends the process
+  pool.on('error', lost);
   return pool;
 }
+
+/** Without it the loss of a connection that waits, in the pool or between two statements, would end the process. */
+const lost = (error: Error) => console.error('a connection was lost:', error.message);
 
 /** For a backend that knows the tenant, say from its session or the host's name. Level app. */
 export const tenantBySlug = (slug: string): SQL => sql`SELECT set_tenant_by_slug(${slug})`;
@@ -26,12 +29,14 @@ export const tenantOfApiKey = (apiKey: string): SQL => sql`SELECT role, scopes F
  */
 export async function inTenant<T>(pool: Pool, bind: SQL, work: (tx: Transaction, connection: PoolClient) => Promise<T>): Promise<T> {
   const connection = await pool.connect();
+  connection.on('error', lost);
   try {
     return await drizzle(connection, { schema }).transaction(async (tx) => {
       await tx.execute(bind);
       return work(tx, connection);
     });
   } finally {
+    connection.off('error', lost);
     connection.release();
   }
 }

@@ -6,7 +6,7 @@ import { Client } from 'pg';
 import * as schema from '../src/schema.ts';
 import { tenantBySlug, type Transaction } from '../src/tenancy.ts';
 
-const { MIGRATOR_URL = '', ADMIN_URL = '', TEST_TEMPLATE = 'agent_platform_template' } = process.env;
+const { APP_URL = '', MIGRATOR_URL = '', ADMIN_URL = '', TEST_TEMPLATE = 'agent_platform_template' } = process.env;
 const name = 'test_drizzle';
 
 function urlOf(url: string, changes: Partial<URL>): string {
@@ -30,7 +30,7 @@ export async function createDatabase() {
   );
   const env = { ...process.env, MIGRATOR_URL: urlOf(MIGRATOR_URL, { pathname: name }), ADMIN_URL: urlOf(ADMIN_URL, { pathname: name }) };
   execFileSync('npm', ['run', '--silent', 'migrate'], { env, stdio: 'pipe' });
-  const connection = new Client({ connectionString: urlOf(MIGRATOR_URL, { pathname: name, username: 'app' }) });
+  const connection = new Client({ connectionString: urlOf(MIGRATOR_URL, { pathname: name, username: new URL(APP_URL).username }) });
   await connection.connect();
   const database = drizzle(connection, { schema });
 

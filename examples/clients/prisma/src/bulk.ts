@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Pool } from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import type { Prisma } from './generated/client.ts';
+import { lost } from './tenancy.ts';
 
 type NewAgent = Pick<Prisma.AgentCreateManyInput, 'name' | 'config'>;
 
@@ -18,6 +19,7 @@ async function* csv(rows: Iterable<NewAgent> | AsyncIterable<NewAgent>) {
  */
 export async function importAgents(pool: Pool, bind: Prisma.Sql, rows: Iterable<NewAgent> | AsyncIterable<NewAgent>): Promise<number> {
   const connection = await pool.connect();
+  connection.on('error', lost);
   try {
     await connection.query('BEGIN');
     await connection.query(bind.text, bind.values);
@@ -34,6 +36,7 @@ export async function importAgents(pool: Pool, bind: Prisma.Sql, rows: Iterable<
     await connection.query('ROLLBACK');
     throw error;
   } finally {
+    connection.off('error', lost);
     connection.release();
   }
 }

@@ -10,8 +10,12 @@ const SCHEMA = 'agent_platform';
 export function connect(url: string | undefined, max = 3) {
   if (!url) throw new Error('the URL of the database is not set');
   const pool = new Pool({ connectionString: url, max });
+  pool.on('error', lost);
   return { pool, prisma: new PrismaClient({ adapter: new PrismaPg(pool, { schema: SCHEMA, disposeExternalPool: true }) }) };
 }
+
+/** Without it the loss of a connection that waits, in the pool or between two statements, would end the process. */
+export const lost = (error: Error) => console.error('a connection was lost:', error.message);
 
 /** For a backend that knows the tenant, say from its session or the host's name. Level app. */
 export const tenantBySlug = (slug: string) => Prisma.sql`SELECT set_tenant_by_slug(${slug}) AS tenant_id`;

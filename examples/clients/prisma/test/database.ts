@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { Client } from 'pg';
 import { connect, db, inTenant, tenantBySlug } from '../src/tenancy.ts';
 
-const { MIGRATOR_URL = '', ADMIN_URL = '', TEST_TEMPLATE = 'agent_platform_template' } = process.env;
+const { APP_URL = '', MIGRATOR_URL = '', ADMIN_URL = '', TEST_TEMPLATE = 'agent_platform_template' } = process.env;
 const name = 'test_prisma';
 
 function urlOf(url: string, changes: Partial<URL>): string {
@@ -29,7 +29,7 @@ export async function createDatabase() {
   );
   const env = { ...process.env, MIGRATOR_URL: urlOf(MIGRATOR_URL, { pathname: name }), ADMIN_URL: urlOf(ADMIN_URL, { pathname: name }) };
   execFileSync('npm', ['run', '--silent', 'migrate'], { env, stdio: 'pipe' });
-  const { prisma } = connect(urlOf(MIGRATOR_URL, { pathname: name, username: 'app' }));
+  const { prisma } = connect(urlOf(MIGRATOR_URL, { pathname: name, username: new URL(APP_URL).username }));
 
   return {
     /** A test that begins in a tenant; all it does is undone. */
