@@ -12,6 +12,7 @@ CREATE TABLE "agent_platform"."notes" (
 	CONSTRAINT "notes_pkey" PRIMARY KEY("tenant_id","id")
 );
 --> statement-breakpoint
+ALTER TABLE "agent_platform"."notes" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
 ALTER TABLE "agent_platform"."notes" ADD CONSTRAINT "notes_tenant_id_workflow_id_fkey" FOREIGN KEY ("tenant_id","workflow_id") REFERENCES "agent_platform"."workflows"("tenant_id","id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "notes_tenant_id_workflow_id_idx" ON "agent_platform"."notes" USING btree ("tenant_id","workflow_id");--> statement-breakpoint
 

@@ -3,7 +3,10 @@ import { foreignKey, index, integer, jsonb, numeric, pgSchema, primaryKey, text,
 
 export const platform = pgSchema('agent_platform');
 
-/** The bound tenant by default: an insert leaves it out. Keys and references begin with it. */
+/**
+ * The bound tenant by default: an insert leaves it out. Keys and references begin with it. A table that has it says `enableRLS()`, so that
+ * it is closed until it is protected, and drizzle-kit does not open it.
+ */
 const tenantId = () => uuid('tenant_id').notNull().default(sql`current_tenant()`);
 const id = () => uuid('id').notNull().defaultRandom();
 const moment = (name: string) => timestamp(name, { withTimezone: true });
@@ -26,7 +29,7 @@ export const users = platform.table(
     unique('users_tenant_id_email_key').on(t.tenantId, t.email),
     unique('users_tenant_id_external_auth_id_key').on(t.tenantId, t.externalAuthId),
   ],
-);
+).enableRLS();
 
 export const agents = platform.table(
   'agents',
@@ -38,7 +41,7 @@ export const agents = platform.table(
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (t) => [primaryKey({ name: 'agents_pkey', columns: [t.tenantId, t.id] }), unique('agents_tenant_id_name_key').on(t.tenantId, t.name)],
-);
+).enableRLS();
 
 export const workflows = platform.table(
   'workflows',
@@ -62,7 +65,7 @@ export const workflows = platform.table(
     index('workflows_tenant_id_status_idx').on(t.tenantId, t.status),
     index('workflows_tenant_id_created_by_idx').on(t.tenantId, t.createdBy),
   ],
-);
+).enableRLS();
 
 export const executions = platform.table(
   'workflow_executions',
@@ -89,7 +92,7 @@ export const executions = platform.table(
     index('workflow_executions_tenant_id_workflow_id_idx').on(t.tenantId, t.workflowId),
     index('workflow_executions_tenant_id_started_at_idx').on(t.tenantId, t.startedAt),
   ],
-);
+).enableRLS();
 
 export const notes = platform.table(
   'notes',
@@ -109,7 +112,7 @@ export const notes = platform.table(
     }).onDelete('cascade'),
     index('notes_tenant_id_workflow_id_idx').on(t.tenantId, t.workflowId),
   ],
-);
+).enableRLS();
 
 /** Where COPY goes, which PostgreSQL refuses under row security: no tenant column, no protection, and no rows outside of a transaction. */
 export const agentsImport = platform.table('agents_import', {

@@ -10,6 +10,7 @@ CREATE TABLE agent_platform.notes (
     FOREIGN KEY (tenant_id, workflow_id) REFERENCES agent_platform.workflows (tenant_id, id) ON DELETE CASCADE
 );
 CREATE INDEX ON agent_platform.notes (tenant_id, workflow_id);
+ALTER TABLE agent_platform.notes ENABLE ROW LEVEL SECURITY;     -- closed until admin.sql protects it
 
 -- Every tenant's users at once, which this role may do.
 ALTER TABLE agent_platform.users ADD COLUMN display_name text;
