@@ -178,6 +178,18 @@ await Promise.all(['acme', 'globex'].flatMap((slug) => Array.from({ length: 8 },
 assert.equal(backend.totalCount <= 3, true);
 kept('320 requests of two tenants, 16 at a time over 3 connections, see their own rows only');
 
+const single = openPool(process.env.APP_URL, 1);
+let forgotten: Transaction | undefined;
+await inTenant(single, tenantBySlug('acme'), async (tx) => {
+  forgotten = tx;
+});
+await inTenant(single, tenantBySlug('globex'), async (tx) => {
+  await assert.rejects(async () => forgotten!.insert(agents).values({ name: 'acme: too late' }));
+  assert.equal(await tx.$count(agents), 1);
+});
+await single.end();
+kept('a statement that comes after its transaction is refused, not run in that of the next tenant on the connection');
+
 // 11. Raw SQL that forgets the filter
 const names = await as('globex', async (tx) => (await tx.execute<{ name: string }>(sql`SELECT name FROM workflows UNION ALL SELECT name FROM agents`)).rows);
 assert.deepEqual(names.map((row) => row.name).sort(), ['globex: Writer', 'globex: triage']);

@@ -180,6 +180,18 @@ await Promise.all(['acme', 'globex'].flatMap((slug) => Array.from({ length: 8 },
 assert.ok(backend.pool.totalCount <= 3);
 kept('320 requests of two tenants, 16 at a time over 3 connections, see their own rows only');
 
+const single = connect(process.env.APP_URL, 1);
+let forgotten: Prisma.TransactionClient | undefined;
+await inTenant(single.prisma, tenantBySlug('acme'), async () => {
+  forgotten = db();
+});
+await inTenant(single.prisma, tenantBySlug('globex'), async () => {
+  await assert.rejects(forgotten!.agent.create({ data: { name: 'acme: too late' } }), { code: 'P2028' });
+  assert.equal(await db().agent.count(), 1);
+});
+await single.prisma.$disconnect();
+kept('a statement that comes after its transaction is refused, not run in that of the next tenant on the connection');
+
 // 11. Raw SQL that forgets the filter
 const all = () => db().$queryRaw<{ name: string }[]>`SELECT name FROM workflows UNION ALL SELECT name FROM agents`;
 assert.deepEqual(names(await as('globex', all)), ['globex: Writer', 'globex: triage']);

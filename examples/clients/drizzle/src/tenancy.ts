@@ -25,17 +25,20 @@ export const tenantOfApiKey = (apiKey: string): SQL => sql`SELECT role, scopes F
 
 /**
  * All work is done in here: one transaction, whose first statement binds the tenant. What `work` throws rolls it back.
- * The connection is for what Drizzle does not do, such as COPY.
+ * The connection is for what Drizzle does not do, such as COPY. Both end with it: a statement that somebody forgot to
+ * wait for must not run in the transaction of the connection's next tenant.
  */
 export async function inTenant<T>(pool: Pool, bind: SQL, work: (tx: Transaction, connection: PoolClient) => Promise<T>): Promise<T> {
   const connection = await pool.connect();
   connection.on('error', lost);
+  const { proxy: lent, revoke } = Proxy.revocable(connection, {});
   try {
-    return await drizzle(connection, { schema }).transaction(async (tx) => {
+    return await drizzle(lent, { schema }).transaction(async (tx) => {
       await tx.execute(bind);
-      return work(tx, connection);
+      return work(tx, lent);
     });
   } finally {
+    revoke();
     connection.off('error', lost);
     connection.release();
   }
