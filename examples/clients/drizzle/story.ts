@@ -129,14 +129,18 @@ const noteOfAcme = await as('acme', async (tx) => {
   return loaded!.notes[0]!;
 });
 for (const slug of ['acme', 'globex', 'hooli']) {
-  assert.deepEqual(await as(slug, (tx) => tx.select({ email: users.email, shown: users.displayName }).from(users)), [{ email: `ada@${slug}.example`, shown: 'Ada' }]);
+  const people = await as(slug, (tx) => tx.select({ email: users.email, shown: users.displayName }).from(users));
+  assert.deepEqual(people, [{ email: `ada@${slug}.example`, shown: 'Ada' }]);
 }
 await as('globex', async (tx) => assert.deepEqual(await tx.select().from(notes), []));
 await refused('23503', as('globex', (tx) => tx.insert(notes).values({ workflowId: noteOfAcme.workflowId, body: 'globex: reaches across' })));
 kept("the new model is in use, its reference does not reach across tenants, and the column is filled in every tenant's rows");
 
 // 7. API keys
-const apiKey = await as('acme', async (tx) => (await tx.execute<{ api_key: string }>(sql`SELECT api_key FROM create_api_key('story', '{workflows:read}')`)).rows[0]!.api_key);
+const apiKey = await as('acme', async (tx) => {
+  const { rows } = await tx.execute<{ api_key: string }>(sql`SELECT api_key FROM create_api_key('story', '{workflows:read}')`);
+  return rows[0]!.api_key;
+});
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
 const byKey = await get('/api/workflows', bearer(apiKey));
 assert.deepEqual(byKey.body.map((row: { name: string }) => row.name), ['acme: triage']);

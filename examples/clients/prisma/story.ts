@@ -126,7 +126,8 @@ const noteOfAcme = await as('acme', async () => {
   return loaded.notes[0]!;
 });
 for (const slug of ['acme', 'globex', 'hooli']) {
-  assert.deepEqual(await as(slug, () => db().user.findMany({ select: { email: true, displayName: true } })), [{ email: `ada@${slug}.example`, displayName: 'Ada' }]);
+  const people = await as(slug, () => db().user.findMany({ select: { email: true, displayName: true } }));
+  assert.deepEqual(people, [{ email: `ada@${slug}.example`, displayName: 'Ada' }]);
 }
 assert.equal(await as('globex', () => db().note.count()), 0);
 await refused('23503', as('globex', () => db().note.create({ data: { workflowId: noteOfAcme.workflowId, body: 'globex: reaches across' } })));
