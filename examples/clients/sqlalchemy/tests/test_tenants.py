@@ -1,0 +1,42 @@
+import pytest
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app import db
+from app.models import Agent
+from app.web import application
+
+pytestmark = pytest.mark.anyio
+Sessions = async_sessionmaker[AsyncSession]
+
+
+async def names(sessions: Sessions, slug: str) -> list[str]:
+    async with sessions(info={"binding": db.tenant(slug)}) as session:
+        return list(await session.scalars(select(Agent.name).order_by(Agent.name)))
+
+
+async def test_requests_of_two_tenants_in_one_transaction(sessions: Sessions) -> None:
+    transport = ASGITransport(application(sessions))
+    for slug in ("acme", "globex"):
+        async with AsyncClient(transport=transport, base_url=f"http://{slug}.platform.example") as client:
+            assert (await client.put(f"/agents/{slug}: Tester", json={})).status_code == 200
+            assert (await client.get("/agents")).json() == [f"{slug}: Tester"]
+    assert await names(sessions, "acme") == ["acme: Tester"]
+
+
+async def test_the_test_before_has_left_nothing(sessions: Sessions) -> None:
+    assert await names(sessions, "acme") == []
+    assert await names(sessions, "globex") == []
+
+
+async def test_a_refused_statement_undoes_its_session_only(sessions: Sessions) -> None:
+    async with sessions(info={"binding": db.tenant("acme")}) as session:
+        session.add(Agent(name="acme: Kept"))
+        await session.commit()
+    transport = ASGITransport(application(sessions))
+    async with AsyncClient(transport=transport, base_url="http://hooli.platform.example") as client:
+        orders = [{"name": f"hooli: Flow {n}", "email": "ada@hooli.example"} for n in (1, 2, 3)]
+        assert [(await client.post("/workflows", json=order)).status_code for order in orders] == [201, 201, 402]
+        assert (await client.get("/workflows")).json() == ["hooli: Flow 1", "hooli: Flow 2"]
+    assert await names(sessions, "acme") == ["acme: Kept"]
