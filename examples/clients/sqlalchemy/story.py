@@ -9,7 +9,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from httpx import ASGITransport, AsyncClient
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
@@ -140,7 +140,7 @@ async def migration() -> None:
     alembic = Config(Path(__file__).with_name("alembic.ini"))
     await asyncio.to_thread(command.downgrade, alembic, "0001")
     async with session_of("globex") as session:  # as long as the code of before does
-        await session.execute(text("UPDATE workflows SET status = 'active' WHERE name = 'globex: Flow 1'"))
+        await session.execute(update(Workflow).where(Workflow.name == "globex: Flow 1").values(status="active"))
         await session.commit()
     await asyncio.to_thread(command.upgrade, alembic, "head")
     await asyncio.to_thread(command.check, alembic)  # raises where the classes and the database differ

@@ -9,8 +9,9 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction
 
 from app import db
 from migrations.once import let_protect
@@ -47,8 +48,16 @@ def database() -> Iterator[URL]:
 @pytest.fixture
 async def sessions(database: URL) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Sessions one after another in one transaction: their commits end savepoints, and each binds its tenant anew."""
+    event.listen(db.TenantSession, "after_begin", unbind, insert=True)
     engine = db.engine(database.render_as_string(hide_password=False))
     async with engine.connect() as connection, connection.begin() as transaction:
         yield db.sessions(connection)
         await transaction.rollback()
     await engine.dispose()
+    event.remove(db.TenantSession, "after_begin", unbind)
+
+
+def unbind(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """What the session before has bound outlives its savepoint."""
+    if not transaction.nested:
+        connection.execute(text("SELECT clear_tenant()"))

@@ -1,6 +1,7 @@
 import pytest
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import select
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app import db
@@ -40,3 +41,10 @@ async def test_a_refused_statement_undoes_its_session_only(sessions: Sessions) -
         assert [(await client.post("/workflows", json=order)).status_code for order in orders] == [201, 201, 402]
         assert (await client.get("/workflows")).json() == ["hooli: Flow 1", "hooli: Flow 2"]
     assert await names(sessions, "acme") == ["acme: Kept"]
+
+
+async def test_nothing_is_bound_after_a_session(sessions: Sessions) -> None:
+    assert await names(sessions, "acme") == []
+    async with sessions() as session:
+        with pytest.raises(ProgrammingError, match="no tenant is bound in this transaction"):
+            await session.scalars(select(Agent))
