@@ -14,8 +14,9 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection, transaction
 
-from platform_site.wsgi import application  # sets Django up. isort: split
+from platform_site.wsgi import application  # sets Django up
 
+# isort: split
 from agents.bulk import import_agents
 from agents.models import Agent, Execution, Note, User, Workflow
 from tenancy.binding import BindingRefused, bound, sqlstate, tenant

@@ -1,4 +1,4 @@
-"""The application. One middleware gives each request a session, bound to the request's tenant, and ends its transaction."""
+"""The application. One middleware gives each request a session, bound to its tenant, and ends the transaction before it answers."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import db
 from app.models import Agent, User, Workflow
@@ -22,24 +21,36 @@ AT_BIND = {"28000": 401, "42501": 403, "P0002": 404, "53400": 429, "55000": 503}
 LATER = {"54000": 402, "53400": 429, "25006": 403, "23505": 409}
 
 
-class TenantMiddleware(BaseHTTPMiddleware):
+class TenantMiddleware:
     def __init__(self, app: ASGIApp, sessions: async_sessionmaker[AsyncSession], who: Callable[[Request], db.Binding]) -> None:
-        super().__init__(app)
+        self.app = app
         self.sessions = sessions
         self.who = who
 
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        try:
-            async with self.sessions(info={"binding": self.who(request)}) as session:
-                request.state.session = session
-                response = await call_next(request)
-                if response.status_code < 400:
-                    await session.commit()
-                return response  # what was not committed is rolled back, before the client hears of it
-        except db.BindingRefused as error:
-            return refusal(AT_BIND.get(error.sqlstate), error, str(error))
-        except DBAPIError as error:
-            return refusal(LATER.get(db.sqlstate(error)), error, db.message(error))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async with self.sessions(info={"binding": self.who(Request(scope))}) as session:
+
+            async def end_transaction_first(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await (session.commit() if message["status"] < 400 else session.rollback())
+                await send(message)
+
+            scope.setdefault("state", {})["session"] = session
+            await self.app(scope, receive, end_transaction_first)
+
+
+async def refused_bind(request: Request, error: Exception) -> Response:
+    assert isinstance(error, db.BindingRefused)
+    return refusal(AT_BIND.get(error.sqlstate), error, str(error))
+
+
+async def refused_statement(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DBAPIError)
+    return refusal(LATER.get(db.sqlstate(error)), error, db.message(error))
 
 
 def refusal(status: int | None, error: Exception, message: str) -> Response:
@@ -94,4 +105,5 @@ def application(sessions: async_sessionmaker[AsyncSession], who: Callable[[Reque
             Route("/workflows", start_workflow, methods=["POST"]),
         ],
         middleware=[Middleware(TenantMiddleware, sessions=sessions, who=who)],
+        exception_handlers={db.BindingRefused: refused_bind, DBAPIError: refused_statement},
     )

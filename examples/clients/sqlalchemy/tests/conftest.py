@@ -32,7 +32,7 @@ def database() -> Iterator[URL]:
     with psycopg.connect(os.environ["MIGRATOR_URL"], autocommit=True) as connection:
         search_path = connection.execute("SELECT current_setting('search_path')").fetchone()
         assert search_path is not None
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(name))
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, template))
         connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
         connection.execute(sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, sql.SQL(search_path[0])))
@@ -42,7 +42,7 @@ def database() -> Iterator[URL]:
         alembic.set_main_option("sqlalchemy.url", migrator.set(database=NAME).render_as_string(hide_password=False))
         command.upgrade(alembic, "head")
         yield migrator.set(database=NAME, username=make_url(os.environ["APP_URL"]).username)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+        connection.execute(sql.SQL("DROP DATABASE {}").format(name))
 
 
 @pytest.fixture
