@@ -3,15 +3,17 @@
 import os
 
 from alembic import op
+from sqlalchemy import make_url, text
 
-OWNER = os.environ.get("OWNER_ROLE", "owner")
-APP = os.environ.get("APP_ROLE", "app")
-CLIENT = os.environ.get("CLIENT_ROLE", "client")
+# In a deployment these are names.
+APP = f'"{make_url(os.environ["APP_URL"]).username}"'
+CLIENT = f'"{make_url(os.environ["CLIENT_URL"]).username}"'
 
 
 def give(table: str) -> None:
-    """To the owner of the others: one with BYPASSRLS would let the table's triggers and views see every tenant."""
-    op.execute(f"ALTER TABLE {table} OWNER TO {OWNER}")
+    """To the schema's owner: one with BYPASSRLS would let the table's triggers and views see every tenant."""
+    owner = op.get_bind().scalar(text("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = current_schema()"))
+    op.execute(f"ALTER TABLE {table} OWNER TO {owner}")
 
 
 def protect(table: str) -> None:

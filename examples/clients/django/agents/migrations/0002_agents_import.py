@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from tenancy.operations import APP, OWNER
+from tenancy.operations import APP, give
 
 
 class Migration(migrations.Migration):
@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             [
                 "CREATE UNLOGGED TABLE agents_import (name text NOT NULL, config jsonb NOT NULL)",
-                f"ALTER TABLE agents_import OWNER TO {OWNER}",
+                give("agents_import"),
                 f"GRANT SELECT, INSERT, DELETE ON agents_import TO {APP}",
             ],
             "DROP TABLE agents_import",
