@@ -1,12 +1,23 @@
 from django.db import ProgrammingError, transaction
-from django.test import Client, TestCase
+from django.http import Http404, HttpRequest
+from django.test import Client, TestCase, override_settings
+from django.urls import path
 
 from agents.models import Agent
+from platform_site.urls import urlpatterns as of_the_site
 from tenancy.binding import bound, tenant
 
 
 def client_of(slug: str) -> Client:
     return Client(headers={"host": f"{slug}.platform.example"})
+
+
+def fails_half_way(request: HttpRequest) -> None:
+    Agent.objects.create(name="acme: Half")
+    raise Http404
+
+
+urlpatterns = [*of_the_site, path("half-way", fails_half_way)]
 
 
 class Tenants(TestCase):
@@ -40,3 +51,8 @@ class Tenants(TestCase):
         answers = [hooli.post("/workflows", data=order, content_type="application/json") for order in orders]
         self.assertEqual([answer.status_code for answer in answers], [201, 201, 402])
         self.assertEqual(hooli.get("/workflows").json(), ["hooli: Flow 1", "hooli: Flow 2"])
+
+    @override_settings(ROOT_URLCONF=__name__)
+    def test_a_request_that_fails_half_way_is_undone(self) -> None:
+        self.assertEqual(client_of("acme").get("/half-way").status_code, 404)
+        self.assertEqual(client_of("acme").get("/agents").json(), ["acme: Tester"])

@@ -3,6 +3,10 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from app import db
 from app.models import Agent
@@ -48,3 +52,17 @@ async def test_nothing_is_bound_after_a_session(sessions: Sessions) -> None:
     async with sessions() as session:
         with pytest.raises(ProgrammingError, match="no tenant is bound in this transaction"):
             await session.scalars(select(Agent))
+
+
+async def test_a_request_that_fails_half_way_is_undone(sessions: Sessions) -> None:
+    async def fails_half_way(request: Request) -> Response:
+        session: AsyncSession = request.state.session
+        session.add(Agent(name="acme: Half"))
+        await session.flush()
+        raise HTTPException(404)
+
+    app = application(sessions)
+    app.router.routes.append(Route("/half-way", fails_half_way))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://acme.platform.example") as client:
+        assert (await client.get("/half-way")).status_code == 404
+        assert (await client.get("/agents")).json() == []
