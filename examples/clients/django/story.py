@@ -13,6 +13,7 @@ import psycopg
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db.models import Count, Sum
 
 from platform_site.wsgi import application  # sets Django up
 
@@ -125,6 +126,11 @@ def eager() -> None:
         "workflows with their author (select_related) and executions (prefetch_related): five, all of one tenant",
         found == [(f"globex: Flow {n}", "ada@globex.example", n) for n in range(1, 6)],
     )
+    with bound(tenant("globex")):
+        counted = Workflow.objects.annotate(runs=Count("executions"), tasks=Sum("executions__task_count")).order_by("name")
+        promise(
+            "annotate() groups by the model", [(flow.runs, flow.tasks) for flow in counted] == [(1, 0), (2, 1), (3, 3), (4, 6), (5, 10)]
+        )
 
 
 def migration() -> None:

@@ -10,7 +10,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from httpx import ASGITransport, AsyncClient
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
@@ -117,6 +117,13 @@ async def bulk() -> None:
         ids, tenants = {agent.id for agent in imported}, {agent.tenant_id for agent in imported}
         promise("1 000 rows by COPY into a staging table, and on in the same transaction", count == len(ids) == 1000 and len(tenants) == 1)
         promise("the staging table is empty again", await session.scalar(text("SELECT count(*) FROM agents_import")) == 0)
+    statements: list[str] = []
+    record = event.listens_for(engine.sync_engine, "before_cursor_execute")(lambda *of: statements.append(of[2]))
+    async with session_of("acme") as session:
+        session.add_all(Agent(name=f"acme: Object {n}") for n in range(100))
+        await session.flush()
+        event.remove(engine.sync_engine, "before_cursor_execute", record)
+        promise("100 objects are one INSERT, behind the bind", len(statements) == 2)
     copied = await refused(session_of("acme"), text("COPY agents (name) FROM STDIN"))
     promise("COPY into the protected table itself is refused: 0A000", copied == "0A000")
 

@@ -30,7 +30,7 @@ class TenantRow:
     """
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=FetchedValue(), sort_order=-2)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4, sort_order=-1)
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4, insert_sentinel=True, sort_order=-1)
     __mapper_args__ = {"primary_key": ["id"]}
 
 
