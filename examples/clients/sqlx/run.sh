@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 unset DATABASE_URL
 export SQLX_OFFLINE=true CARGO_TARGET_DIR=$PWD/target
 if [ "${SKIP_INSTALL:-0}" != 1 ]; then
-    cargo build --locked --quiet --all-targets
+    cargo build --locked --quiet --bins --test two_tenants
 fi
 cargo run --locked --offline --quiet
 cargo test --locked --offline --quiet --test two_tenants
