@@ -13,6 +13,7 @@ mod dump;
 mod examples;
 mod fleet;
 mod guard;
+mod indexes;
 mod install;
 mod maintenance;
 mod metering;
