@@ -21,12 +21,12 @@ COMMENT ON VIEW tenancy.protection_status IS
 CREATE EVENT TRIGGER tenancy_ddl_command_end ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA',
                  'CREATE MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'CREATE VIEW', 'CREATE RULE', 'SECURITY LABEL',
-                 'ALTER VIEW', 'ALTER MATERIALIZED VIEW')
+                 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER POLICY')
     EXECUTE FUNCTION tenancy.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER tenancy_ddl_command_end IS
-    'pg_tenancy: protects partitions and children of protected tables as they appear, refuses materialized views over them, and ends the exemption of a view that is replaced';
+    'pg_tenancy: protects partitions and children of protected tables as they appear, keeps their row security, refuses materialized views over them, and ends the exemption of a view that is replaced';
 CREATE EVENT TRIGGER tenancy_sql_drop ON sql_drop EXECUTE FUNCTION tenancy.on_sql_drop();
-COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables that are dropped';
+COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables that are dropped, and keeps the policies of those that are not';
 
 COMMENT ON FUNCTION protect_table(regclass, name, boolean, boolean) IS
     'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. external_id says that the column (text, bigint, integer or smallint) holds the application''s own keys, which are tenants'' external ids; such a table cannot be counted for limits. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';

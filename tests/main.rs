@@ -14,6 +14,7 @@ mod dump;
 mod examples;
 mod fleet;
 mod guard;
+mod indexes;
 mod install;
 mod maintenance;
 mod metering;

@@ -383,17 +383,48 @@ const TAMPERING: [&str; 11] = [
 ];
 
 #[test]
-fn an_owners_tampering_is_seen_and_repaired() {
+fn tampering_is_seen_and_repaired() {
     let mut pair = Pair::with_notes("row_tampered");
     let whole = schema(&pair.database);
     for tampering in TAMPERING {
         assert_eq!(intact(&pair.database, "notes"), (1, 1));
-        as_owner(&pair.database, tampering);
+        as_superuser(&pair.database, tampering);
         assert_eq!(intact(&pair.database, "notes"), (1, 0), "not noticed: {tampering}");
         assert!(!protect(&pair.database, "'notes'"), "was protected before");
         assert_eq!(schema(&pair.database), whole, "not repaired: {tampering}");
         pair.isolates("notes", "tenant_id");
     }
+}
+
+/// Not by intent, nor by a tool that makes the database like its models; nor by a role that bypasses row security, which migrations have.
+#[test]
+fn nobody_but_an_admin_opens_a_protected_table() {
+    let mut pair = Pair::with_notes("row_opened");
+    let migrator = format!("migrator_{}", pair.database.name());
+    as_superuser(&pair.database, &format!("CREATE ROLE {migrator} BYPASSRLS IN ROLE owner"));
+    let whole = schema(&pair.database);
+    for role in ["owner", &migrator] {
+        let mut session = pair.database.superuser();
+        session.batch_execute(&format!("SET ROLE {role}")).expect("set role");
+        for tampering in TAMPERING.iter().filter(|tampering| !tampering.contains("NOT NULL")) {
+            let fault = fails(session.batch_execute(tampering), "42501");
+            assert!(fault.hint().is_some_and(|hint| hint.contains("unprotect_table()")), "{tampering}: {fault:?}");
+            assert_eq!(schema(&pair.database), whole, "{role}: {tampering}");
+        }
+        for harmless in [
+            "CREATE POLICY more ON notes USING (true); ALTER POLICY more ON notes USING (false); DROP POLICY more ON notes",
+            "ALTER TABLE notes ADD COLUMN more int; ALTER TABLE notes DROP COLUMN more",
+            "ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+            "CREATE TABLE other (id int); ALTER TABLE other ENABLE ROW LEVEL SECURITY; CREATE POLICY tenancy_isolation ON other USING (true);
+             DROP POLICY tenancy_isolation ON other; ALTER TABLE other DISABLE ROW LEVEL SECURITY; DROP TABLE other",
+        ] {
+            session.batch_execute(harmless).unwrap_or_else(|error| panic!("{role}: {harmless}: {error:?}"));
+        }
+        pair.isolates("notes", "tenant_id");
+    }
+    as_superuser(&pair.database, &format!("DROP ROLE {migrator}"));
+    assert!(one::<bool>(&mut pair.database.connect("admin"), "SELECT unprotect_table('notes')", &[]));
+    as_owner(&pair.database, "DROP TABLE notes");
 }
 
 #[test]
