@@ -5,10 +5,10 @@ use harness::*;
 /// The role that checks rows of all tenants: a member of `owner` that row security does not bind.
 const MIGRATOR: &str = "advised_migrator";
 const QUERY: &str = "SELECT table_name, kind, object, problem, statement, run_as, lock, duration, note FROM protection_advice() ORDER BY step";
-/// The strongest lock that the session has on relations of users.
-const STRONGEST: &str =
+/// The locks that the session has on tables of users.
+const LOCKS: &str =
     "SELECT l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE l.pid = pg_backend_pid() AND n.nspname NOT IN ('pg_catalog', 'tenancy', 'pg_toast') AND l.granted";
+    WHERE l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'tenancy', 'pg_toast') AND l.granted";
 const MODES: [(&str, &str); 8] = [
     ("AccessShareLock", "ACCESS SHARE"),
     ("RowShareLock", "ROW SHARE"),
@@ -75,7 +75,7 @@ pub fn carry_out(database: &Database, step: &Advice) {
     }
     let mut transaction = session.transaction().expect("begin");
     transaction.batch_execute(statement).unwrap_or_else(fault);
-    let strongest = simple(&mut transaction, STRONGEST)
+    let strongest = simple(&mut transaction, LOCKS)
         .into_iter()
         .filter_map(|row| {
             let mode = row.into_iter().next().flatten()?;

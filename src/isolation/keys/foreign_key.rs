@@ -158,11 +158,11 @@ impl ForeignKey {
                 ident(&name),
                 self.successor_definition(tenant)
             );
-            let (duration, note) = match partitions {
-                [] => (READS, "of a partitioned table: writers wait"),
-                _ => (MOMENT, "of the partitioned table: what its partitions have is taken"),
+            let (cost, note) = match partitions {
+                [] => ((SHARE_ROW_EXCLUSIVE, READS), "of a partitioned table: writers wait"),
+                _ => ((ACCESS_EXCLUSIVE, MOMENT), "of the partitioned table: what its partitions have is taken"),
             };
-            changes.push(Change::new(Way::Together, vec![statement], (SHARE_ROW_EXCLUSIVE, duration), note));
+            changes.push(Change::new(Way::Together, vec![statement], cost, note));
         }
         changes.push(self.succession(&name));
         changes
