@@ -2,6 +2,7 @@
 
 mod access;
 mod adopt;
+mod advice;
 mod audit;
 mod authority;
 mod backup;

@@ -1,6 +1,7 @@
 //! Rows of tenants in shared tables: what protect_table takes and refuses, what it leaves behind, and that one
 //! tenant's transaction neither reads nor writes another tenant's rows.
 
+use crate::advice::follow;
 use harness::{
     Client, Database, Uuid, as_tenant, bind, count, fails, one, protected_table, rows, run, simple, tenant, tenants,
     text,
@@ -72,7 +73,7 @@ fn protect(database: &Database, arguments: &str) -> bool {
 }
 
 /// Which versions of the catalogs' rows are there: the same text means that no DDL was done in between.
-fn catalogs(database: &Database) -> String {
+pub(crate) fn catalogs(database: &Database) -> String {
     const VERSIONS: &str = "
         SELECT md5(string_agg(version, ',' ORDER BY version)) FROM (
             SELECT 'c' || oid || ' ' || xmin AS version FROM pg_class
@@ -108,19 +109,18 @@ fn protect_noticing(database: &Database, arguments: &str) -> Vec<DbError> {
     notices.take()
 }
 
-/// Runs the hints of notices about keys, exactly as given; how many there were. As superuser, because PostgreSQL
-/// checks existing rows for a new foreign key with the eyes of whoever adds it, and the owner is guarded.
+/// Follows the advice that notices about keys point to; how many of them there were.
 #[track_caller]
 fn follow_key_hints(database: &Database, notices: &[DbError]) -> usize {
-    let about_keys = notices.iter().filter(|notice| notice.message().contains(" key "));
-    let hints: Vec<&str> = about_keys.map(|notice| notice.hint().expect("a notice about a key has a hint")).collect();
-    let mut superuser = database.superuser();
-    for hint in &hints {
-        if let Err(error) = superuser.batch_execute(hint) {
-            panic!("the hint does not work: {hint}\n{:?}\nof {hints:#?}", error.as_db_error());
-        }
+    let about_keys: Vec<&DbError> = notices.iter().filter(|notice| notice.message().contains(" key ")).collect();
+    for notice in &about_keys {
+        let hint = notice.hint().expect("a notice about a key has a hint");
+        assert!(hint.starts_with("SELECT * FROM protection_advice("), "{hint}");
     }
-    hints.len()
+    if !about_keys.is_empty() {
+        follow(database);
+    }
+    about_keys.len()
 }
 
 /// Whether every protected table of the hierarchy is intact, and how many there are.

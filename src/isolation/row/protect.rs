@@ -171,9 +171,8 @@ fn report(tables: &[Table], default: Option<&str>, protection: &Protection) -> R
                 policies.join(", ")
             );
         }
-        advice::report(table)?;
     }
-    Ok(())
+    advice::report(root)
 }
 
 /// A limit counts the rows of a tenant by its id.
