@@ -48,11 +48,36 @@ total() {
     sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$output" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# Where the servers keep their data: in memory where there is plenty, since most of the time that it takes to make and
+# to drop a database for each test is the file system's. A server that is killed finds again what it had written, there
+# as on a disk.
+data_directory() {
+    local wanted=$((6 * 1024 * 1024)) free available
+    free=$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
+    available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+    if [ -w /dev/shm ] && [ "${free:-0}" -ge $wanted ] && [ "${available:-0}" -ge $wanted ]; then
+        echo /dev/shm
+    else
+        echo /tmp
+    fi
+}
+
+# More than there are processors: much of a test is waiting, for a lock, a worker, or a second that has to pass.
+threads() {
+    local threads=$(($(nproc) * 2))
+    echo $((threads < 16 ? threads : 16))
+}
+
 run_tests() {
     rm -rf "$PG_TENANCY_LOGS"
     mkdir -p "$PG_TENANCY_LOGS"
-    local status=0
-    tools/with-stage.sh cargo test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 | tee "$output" || status=$?
+    local status=0 surroundings=()
+    # The soak is to have a disk, and the processors.
+    if [ "$suite" = sessions ]; then
+        surroundings+=("TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}")
+    fi
+    tools/with-stage.sh env "${surroundings[@]}" cargo test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
+        tee "$output" || status=$?
     passed=$(total passed)
     failed=$(total failed)
     return "$status"
