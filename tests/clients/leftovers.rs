@@ -22,17 +22,17 @@ const FORBIDDEN: [(&str, &str); 6] = [
 
 /// The text columns of protected tables, in which stories write the tenant's slug before what they say.
 const NAMED: &str = "
-    SELECT format('SELECT slug, %1$L, %2$I FROM %1$s JOIN tenancy.tenants ON id = %3$I
-                   WHERE %2$I ~ ''^(acme|globex|hooli):'' AND %2$I NOT LIKE slug || '': %%''', p.table_name, a.attname, p.tenant_column)
+    SELECT format('SELECT slug, %1$L, written.%2$I FROM %1$s AS written JOIN tenancy.tenants AS t ON t.id = written.%3$I
+                   WHERE written.%2$I ~ ''^(acme|globex|hooli):'' AND written.%2$I NOT LIKE slug || '': %%''', p.table_name, a.attname, p.tenant_column)
     FROM tenancy.protected_tables AS p
     JOIN pg_attribute AS a ON a.attrelid = p.table_name::regclass AND a.attnum > 0 AND a.atttypid = 'text'::regtype AND NOT a.attisdropped";
 
 /// Rows of a tenant that nobody named for it; the tables are those that every story writes.
 const UNNAMED: &str = "
-    SELECT slug, name FROM (SELECT tenant_id, name FROM agent_platform.agents UNION ALL
+    SELECT slug, written.name FROM (SELECT tenant_id, name FROM agent_platform.agents UNION ALL
                             SELECT tenant_id, name FROM agent_platform.workflows UNION ALL
-                            SELECT tenant_id, name FROM agent_platform.users) AS rows
-    JOIN tenancy.tenants ON id = tenant_id WHERE name NOT LIKE slug || ': %'";
+                            SELECT tenant_id, name FROM agent_platform.users) AS written
+    JOIN tenancy.tenants AS t ON t.id = written.tenant_id WHERE written.name NOT LIKE slug || ': %'";
 
 /// What a session has that a fresh one has not. The pooler itself passes a few settings on from its clients.
 const OF_A_SESSION: &str = "
