@@ -26,7 +26,7 @@ impl Story {
             let told = round.tell(self.name);
             println!("{told}");
             let kept = told.lines().filter(|line| line.starts_with("   ✓ ")).count();
-            assert!(kept >= self.promises, "{kept} promises of {} are left, {route:?}:\n{told}", self.promises);
+            assert!(kept >= self.promises, "{kept} promises of {} were kept, {route:?}:\n{told}", self.promises);
             leftovers::none_in(&round);
             leftovers::only_its_refusals(&round, self.mismatches);
         }
@@ -36,7 +36,7 @@ impl Story {
 
 #[test]
 fn psql_keeps_its_story_directly_and_through_the_pooler() {
-    Story { name: "psql", promises: 16, mismatches: 1 }.holds();
+    Story { name: "psql", promises: 19, mismatches: 1 }.holds();
 }
 
 #[test]
