@@ -137,6 +137,21 @@ fn advice_goes_on_where_it_was_left() {
     assert_eq!(definitions(&mut database.superuser(), "public"), definitions(&mut all.superuser(), "public"));
 }
 
+/// As README says: a superuser has psql run every statement.
+#[test]
+fn psql_runs_all_of_it() {
+    let database = protected("advice_psql", SHOP, &TABLES);
+    let script = "SELECT statement FROM protection_advice() WHERE statement IS NOT NULL ORDER BY step \\gexec\n";
+    run_psql(&database, script);
+    assert_eq!(advice(&database), []);
+}
+
+#[track_caller]
+fn run_psql(database: &Database, script: &str) {
+    let output = database.psql("postgres", script);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn an_interrupted_build_is_cleared_away() {
     let tables =

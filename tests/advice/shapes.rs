@@ -8,7 +8,9 @@ use harness::*;
 const SHAPES: &str = r#"
 CREATE TABLE "A ""b"".c" ("x y" int PRIMARY KEY, "tenant id" uuid, "USING btree (" text UNIQUE, up int REFERENCES "A ""b"".c", "é'" numeric);
 CREATE INDEX "USING btree (" ON "A ""b"".c" ("é'" DESC NULLS LAST) WHERE "x y" > 0;
-CREATE UNIQUE INDEX "a_name_of_sixty_three_bytes_that_leaves_no_room_for_any_suffix_é" ON "A ""b"".c" ("x y", (up + 1));
+CREATE UNIQUE INDEX "name_of_sixty_three_bytes_that_leaves_no_room_for_any_suffix_é" ON "A ""b"".c" ("x y", (up + 1));
+CREATE UNIQUE INDEX "name_of_sixty_three_bytes_that_leaves_no_room_for_any_suffix_ee" ON "A ""b"".c" (("x y" + 1));
+ALTER TABLE "A ""b"".c" ADD CONSTRAINT "A ""b"".c_up_fkey_tenant" CHECK (up <> 77);
 CREATE TABLE events (id bigint, tenant_id uuid, at date NOT NULL, kind text, note text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
 CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01') PARTITION BY LIST (id);

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::isolation::keys::change::{
     ACCESS_EXCLUSIVE, BUILDS, Change, MOMENT, READS, SHARE, SHARE_ROW_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Way,
 };
-use crate::isolation::keys::counterpart::{Counterpart, Counterparts};
+use crate::isolation::keys::counterpart::{Counterpart, Counterparts, Names};
 use crate::isolation::keys::foreign_key::{self, ForeignKey};
 use crate::isolation::keys::index::{self, Index};
 use crate::isolation::row::inspect::{Table, TenantType};
@@ -116,17 +116,19 @@ pub fn make(scope: &Scope, request: &Request) -> Result<Vec<Step>> {
     let keys = foreign_key::of_tables(scope.oids())?;
     refuse::check(scope, request, &indexes, &keys)?;
     let mut steps = Vec::new();
+    // The same names are found twice, in the same order.
+    let (built, replaced) = (Names::default(), Names::default());
     for root in scope.roots.iter().filter(|root| !root.is_protected) {
         column(&mut Sink { steps: &mut steps, root }, request)?;
     }
     for (root, indexes) in scope.roots.iter().zip(&indexes) {
-        build(&mut Sink { steps: &mut steps, root }, indexes, request, &keys)?;
+        build(&mut Sink { steps: &mut steps, root }, indexes, request, &keys, &built)?;
     }
     for key in &keys {
         compose(&mut steps, scope, key, &keys);
     }
     for (root, indexes) in scope.roots.iter().zip(&indexes) {
-        replace(&mut Sink { steps: &mut steps, root }, indexes, request)?;
+        replace(&mut Sink { steps: &mut steps, root }, indexes, request, &replaced)?;
     }
     for root in scope.roots.iter().filter(|root| request.protect && !root.is_protected) {
         let table = root.table();
@@ -199,11 +201,11 @@ fn column(sink: &mut Sink, request: &Request) -> Result<()> {
 }
 
 /// The indexes that tenants need.
-fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignKey]) -> Result<()> {
+fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignKey], names: &Names) -> Result<()> {
     let root = sink.root;
     for table in &root.members {
         let is_partition = root.table().partitioned && table.oid != root.table().oid;
-        for wanted in wanted_of(root, table, indexes)? {
+        for wanted in wanted_of(root, table, indexes, names)? {
             // Partitions have what the partitioned table has.
             if is_partition && wanted.like.is_none() || wanted.present.is_some_and(|present| present.valid) {
                 continue;
@@ -233,9 +235,14 @@ fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignK
 }
 
 /// What the tenants of a table need of its indexes.
-fn wanted_of<'a>(root: &'a Root, table: &'a Table, indexes: &'a [Index]) -> Result<Vec<Counterpart<'a>>> {
+fn wanted_of<'a>(
+    root: &'a Root,
+    table: &'a Table,
+    indexes: &'a [Index],
+    names: &'a Names,
+) -> Result<Vec<Counterpart<'a>>> {
     let (schema, name) = table.schema_and_name();
-    let mut wanted = Counterparts::new(table.oid, &root.column_name, schema, indexes);
+    let mut wanted = Counterparts::new(table.oid, &root.column_name, schema, indexes, names);
     for index in indexes.iter().filter(|index| index.table == table.oid && index.wants_counterpart()) {
         wanted.add(index)?;
     }
@@ -279,10 +286,10 @@ fn compose(steps: &mut Vec<Step>, scope: &Scope, key: &ForeignKey, all: &[Foreig
 }
 
 /// Keys become keys of each tenant by itself, under the same names.
-fn replace(sink: &mut Sink, indexes: &[Index], request: &Request) -> Result<()> {
+fn replace(sink: &mut Sink, indexes: &[Index], request: &Request, names: &Names) -> Result<()> {
     let root = sink.root;
     for table in &root.members {
-        for wanted in wanted_of(root, table, indexes)? {
+        for wanted in wanted_of(root, table, indexes, names)? {
             if !wanted.like.is_some_and(|like| like.is_to_be_replaced(request.keys)) {
                 continue;
             }

@@ -5,9 +5,14 @@ use super::index::Index;
 use crate::error::{Error, Result};
 use crate::query::{self, ident, literal};
 use pgrx::pg_sys;
+use std::cell::RefCell;
 
 const IS_TAKEN: &str = "SELECT true FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE pg_catalog.quote_ident(n.nspname) = $1 AND c.relname = $2::name";
+
+/// Names that indexes to come have been given.
+#[derive(Default)]
+pub struct Names(RefCell<Vec<(String, String)>>);
 
 /// An index that tenants need.
 pub struct Counterpart<'a> {
@@ -28,7 +33,7 @@ pub struct Counterparts<'a> {
     column: &'a str,
     /// Quoted.
     schema: &'a str,
-    taken: Vec<String>,
+    names: &'a Names,
 }
 
 impl Counterpart<'_> {
@@ -137,9 +142,9 @@ fn properties(old: &Index, table: &str) -> Vec<String> {
 
 impl<'a> Counterparts<'a> {
     /// None yet, of the table in this schema (quoted) among whose tenants `column` tells; `indexes` are the table's and may be others', too.
-    pub fn new(table: pg_sys::Oid, column: &'a str, schema: &'a str, indexes: &'a [Index]) -> Self {
+    pub fn new(table: pg_sys::Oid, column: &'a str, schema: &'a str, indexes: &'a [Index], names: &'a Names) -> Self {
         let own = indexes.iter().filter(|index| index.table == table).collect();
-        Self { found: Vec::new(), own, column, schema, taken: Vec::new() }
+        Self { found: Vec::new(), own, column, schema, names }
     }
 
     pub fn of(&self, index: pg_sys::Oid) -> Option<&Counterpart<'a>> {
@@ -160,7 +165,7 @@ impl<'a> Counterparts<'a> {
         });
         let name = match present {
             Some(present) => present.name.clone(),
-            None => self.free_name(&like.name)?,
+            None => self.names.free(&like.name, self.schema)?,
         };
         self.found.push(Counterpart { name, unique: like.unique, like: Some(like), present, method, rest });
         Ok(())
@@ -176,25 +181,24 @@ impl<'a> Counterparts<'a> {
         let present = self.own.iter().copied().find(|other| other.is_like("btree", false, &rest));
         let name = match present {
             Some(present) => present.name.clone(),
-            None => self.free_name(table_name)?,
+            None => self.names.free(table_name, self.schema)?,
         };
         self.found.push(Counterpart { name, unique: false, like: None, present, method: "btree", rest });
         Ok(())
     }
-
-    fn free_name(&mut self, base: &str) -> Result<String> {
-        free_name(base, self.schema, &mut self.taken)
-    }
 }
 
-/// A name made of another one that nothing in the schema (quoted) has.
-pub fn free_name(base: &str, schema: &str, taken: &mut Vec<String>) -> Result<String> {
-    for number in 0.. {
-        let name = super::successor_name(base, number);
-        if !taken.contains(&name) && query::value::<bool>(IS_TAKEN, &[schema.into(), name.as_str().into()])?.is_none() {
-            taken.push(name.clone());
-            return Ok(name);
+impl Names {
+    /// A name made of another one that nothing in the schema (quoted) has, nor will have.
+    pub fn free(&self, base: &str, schema: &str) -> Result<String> {
+        for number in 0.. {
+            let name = (schema.to_owned(), super::successor_name(base, number));
+            let is_taken = || query::value::<bool>(IS_TAKEN, &[schema.into(), name.1.as_str().into()]);
+            if !self.0.borrow().contains(&name) && is_taken()?.is_none() {
+                self.0.borrow_mut().push(name.clone());
+                return Ok(name.1);
+            }
         }
+        Err(Error::Internal(format!("no name is left for an index like {base}")))
     }
-    Err(Error::Internal(format!("no name is left for an index like {base}")))
 }

@@ -17,7 +17,8 @@ const FOREIGN_KEYS: &str = "SELECT con.conname::text, con.conrelid, con.confreli
         (SELECT pg_catalog.bool_and(a.attnotnull) FROM pg_catalog.pg_attribute a WHERE a.attrelid = con.conrelid AND a.attnum = ANY (con.conkey)),
         c.relkind = 'p', pg_catalog.format('%I.%I', cn.nspname, c.relname), pg_catalog.format('%I.%I', pn.nspname, p.relname), c.relowner,
         pg_catalog.has_table_privilege(c.relowner, p.oid, 'REFERENCES'), pg_catalog.pg_get_userbyid(c.relowner)::text,
-        pg_catalog.obj_description(con.oid, 'pg_constraint'), o.rolsuper OR o.rolbypassrls, pg_catalog.pg_get_userbyid(p.relowner)::text
+        pg_catalog.obj_description(con.oid, 'pg_constraint'), o.rolsuper OR o.rolbypassrls, pg_catalog.pg_get_userbyid(p.relowner)::text,
+        (SELECT pg_catalog.array_agg(x.conname::text) FROM pg_catalog.pg_constraint x WHERE x.conrelid = con.conrelid)
     FROM pg_catalog.pg_constraint con
     JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
     JOIN pg_catalog.pg_class p ON p.oid = con.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
@@ -51,6 +52,8 @@ pub struct ForeignKey {
     /// Whether the child's owner sees every row.
     owner_bypasses: bool,
     pub parent_owner_name: String,
+    /// The names of the child's constraints.
+    taken: Vec<String>,
 }
 
 /// A partition of the child, qualified and quoted.
@@ -86,6 +89,7 @@ fn read(row: &Row) -> Result<ForeignKey> {
         comment: row.get(21)?,
         owner_bypasses: row.must(22)?,
         parent_owner_name: row.must(23)?,
+        taken: row.must(24)?,
     })
 }
 
@@ -142,7 +146,7 @@ impl ForeignKey {
     /// without them all rows are checked at once, and writers wait.
     pub fn changes(&self, tenant: (&str, &str), all: &[ForeignKey], partitions: &[Partition]) -> Vec<Change> {
         let successor = self.successor(self.child, tenant, all);
-        let name = successor.map_or_else(|| self.successor_name(all), |successor| successor.name.clone());
+        let name = successor.map_or_else(|| self.successor_name(), |successor| successor.name.clone());
         let mut changes = Vec::new();
         if !self.child_is_partitioned {
             self.add(&mut changes, &self.child_name, &name, tenant, successor);
@@ -225,10 +229,9 @@ impl ForeignKey {
     }
 
     /// The name of the successor until it takes this one's.
-    fn successor_name(&self, others: &[ForeignKey]) -> String {
-        let is_free = |name: &String| !others.iter().any(|other| other.child == self.child && other.name == *name);
+    fn successor_name(&self) -> String {
         let named = |number| super::successor_name(&self.name, number);
-        (0..=others.len()).map(named).find(is_free).unwrap_or_else(|| named(0))
+        (0..=self.taken.len()).map(named).find(|name| !self.taken.contains(name)).unwrap_or_else(|| named(0))
     }
 
     /// The successor's definition. With one column, MATCH FULL says what MATCH SIMPLE does; the tenant is never NULL, so that FULL cannot stay.

@@ -5,21 +5,22 @@ use super::scope::{Member, Scope};
 use super::step::{Problem, Step};
 use crate::error::Result;
 use crate::isolation::keys::change::{ACCESS_EXCLUSIVE, BUILDS, Change, MOMENT, SHARE, SHARE_UPDATE_EXCLUSIVE, Way};
-use crate::isolation::keys::counterpart::{Counterpart, free_name};
+use crate::isolation::keys::counterpart::{Counterpart, Names};
 use crate::isolation::keys::index::Index;
 use pgrx::pg_sys;
-use std::collections::HashMap;
 
 /// What is being built of partitions.
-#[derive(Default)]
-pub struct Builder {
-    /// Names that are spoken for, by schema.
-    taken: HashMap<String, Vec<String>>,
+pub struct Builder<'a> {
+    names: &'a Names,
     /// Parts that are there already and were used.
     used: Vec<pg_sys::Oid>,
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
+    pub fn new(names: &'a Names) -> Self {
+        Self { names, used: Vec::new() }
+    }
+
     /// The steps that build the counterpart of an index of `member`, whole.
     pub fn whole(
         &mut self,
@@ -73,7 +74,7 @@ impl Builder {
                 Some(there) => there.name.clone(),
                 None => {
                     let (schema, base) = table.schema_and_name();
-                    let name = free_name(base, schema, self.taken.entry(schema.to_owned()).or_default())?;
+                    let name = self.names.free(base, schema)?;
                     add(build(counterpart, counterpart.definition_as(&name, &table.name, true)));
                     name
                 }

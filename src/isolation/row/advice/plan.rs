@@ -9,7 +9,7 @@ use super::step::{Problem, Step};
 use super::unique;
 use crate::error::Result;
 use crate::isolation::keys::change::{Change, MOMENT, SHARE_UPDATE_EXCLUSIVE, Way};
-use crate::isolation::keys::counterpart::{Counterpart, Counterparts};
+use crate::isolation::keys::counterpart::{Counterpart, Counterparts, Names};
 use crate::isolation::keys::index::Index;
 use crate::query::{self, ident, literal};
 use crate::relation;
@@ -39,11 +39,12 @@ struct Work<'a> {
 
 pub fn make(scope: &Scope) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    let mut builder = Builder::default();
+    let names = Names::default();
+    let mut builder = Builder::new(&names);
     let references = reference::find(scope);
     let mut works = Vec::new();
     for member in &scope.members {
-        works.push(keys_of(&mut steps, scope, member, &references)?);
+        works.push(keys_of(&mut steps, scope, member, &references, &names)?);
     }
     for work in &works {
         build_keys(&mut steps, scope, work, &mut builder)?;
@@ -69,10 +70,11 @@ fn keys_of<'a>(
     scope: &'a Scope,
     member: &'a Member,
     references: &[Reference],
+    names: &'a Names,
 ) -> Result<Work<'a>> {
     let table = &member.table;
     let (schema, _) = table.schema_and_name();
-    let mut counterparts = Counterparts::new(table.oid, &member.column, schema, &member.indexes);
+    let mut counterparts = Counterparts::new(table.oid, &member.column, schema, &member.indexes, names);
     let mut keys = Vec::new();
     for own in &member.indexes {
         if member.is_asked {
