@@ -72,11 +72,11 @@ run_tests() {
     rm -rf "$PG_TENANCY_LOGS"
     mkdir -p "$PG_TENANCY_LOGS"
     local status=0 surroundings=()
-    # The soak is to have a disk, and the processors.
-    if [ "$suite" = sessions ]; then
+    # The soak measures, too: with a disk, and the processors for itself.
+    if [ "$suite" != soak ]; then
         surroundings+=("TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}")
     fi
-    tools/with-stage.sh env "${surroundings[@]}" cargo test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
+    tools/with-stage.sh env "${surroundings[@]}" tools/cargo.sh test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
         tee "$output" || status=$?
     passed=$(total passed)
     failed=$(total failed)
@@ -102,7 +102,12 @@ begin 'lints'
 tools/lint.sh
 
 begin "package for PostgreSQL $PG"
-tools/package.sh
+if [ "$suite" != soak ]; then
+    tools/package.sh quick
+    export PG_TENANCY_PACKAGE=$root/target/package/quick/pg$PG
+else
+    tools/package.sh
+fi
 
 begin "tests: $suite"
 run_tests "$@"
