@@ -12,24 +12,17 @@
 //!   column; where a row has to be looked at again (bitmaps that are too large for `work_mem`, indexes that only narrow down), the conditions of
 //!   the search are evaluated in the order of the columns;
 //! - other tenants' values are seen by the index alone. A btree compares a column only where those before it are equal. GIN and GiST also compare keys
-//!   of several tenants, by the support functions of the operator class: for those that are known ([`is_known`]) these can neither fail nor tell.
+//!   of several tenants, by the support functions of the operator class: for those that are known ([`operator_class`]) these can neither fail nor tell.
 //!
 //! Policies of a user's own beside ours would have to come before the statement's conditions too: where there are such, all is as PostgreSQL does it.
 
+use super::operator_class;
 use crate::backend::BackendStatic;
 use crate::relation;
 use pgrx::pg_sys::NodeTag;
 use pgrx::{PgList, pg_guard, pg_sys};
-use std::ffi::{CStr, c_int};
 
 static PREVIOUS: BackendStatic<pg_sys::set_rel_pathlist_hook_type> = BackendStatic::new(None);
-
-/// PostgreSQL's operator families of GiST whose functions compare bounds, bits or addresses, and nothing that could overflow: networks, texts for
-/// full text search, its queries, ranges, multiranges.
-const GIST_FAMILIES: [u32; 5] = [3550, 3655, 3702, 3919, 6158];
-
-/// Extensions of PostgreSQL's own whose operator classes of GIN and GiST do as much: keys that are compared as integers, or as the types that they are of.
-const EXTENSIONS: [&CStr; 3] = [c"pg_trgm", c"btree_gin", c"btree_gist"];
 
 pub fn init() {
     // SAFETY: called once, from _PG_init, before any query is planned.
@@ -146,7 +139,11 @@ impl Guard {
             let targets = PgList::<pg_sys::TargetEntry>::from_pg(index.indextlist);
             (0..keys).all(|key| {
                 targets.get_ptr(key).is_some_and(|target| {
-                    is_known(index.relam, *index.opfamily.add(key), pg_sys::exprType((*target).expr.cast()))
+                    operator_class::is_known(
+                        index.relam,
+                        *index.opfamily.add(key),
+                        pg_sys::exprType((*target).expr.cast()),
+                    )
                 })
             })
         }
@@ -202,64 +199,6 @@ impl Guard {
                     .all(|part: *mut pg_sys::Path| self.is_first(part)),
                 _ => false,
             }
-        }
-    }
-}
-
-/// Operator families and types of keys that this backend has looked up: most of the time that an index is offered goes into that.
-static LOOKED_UP: BackendStatic<Option<LookedUp>> = BackendStatic::new(None);
-type LookedUp = [(pg_sys::Oid, pg_sys::Oid, bool); 16];
-const NOTHING: LookedUp = [(pg_sys::InvalidOid, pg_sys::InvalidOid, false); 16];
-static NEXT: BackendStatic<usize> = BackendStatic::new(0);
-static IS_TOLD: BackendStatic<bool> = BackendStatic::new(false);
-
-/// Whether the functions by which such an index compares keys of this type can neither fail nor tell anything.
-pub fn is_known(method: pg_sys::Oid, family: pg_sys::Oid, key: pg_sys::Oid) -> bool {
-    let known = LOOKED_UP.get().unwrap_or(NOTHING);
-    if let Some((.., verdict)) = known.iter().find(|(known, of, _)| (*known, *of) == (family, key)) {
-        return *verdict;
-    }
-    if !IS_TOLD.get() {
-        let class = pg_sys::SysCacheIdentifier::OPFAMILYOID as _;
-        // SAFETY: registers a callback once per backend, of the signature that it asks for.
-        unsafe { pg_sys::CacheRegisterSyscacheCallback(class, Some(forget), pg_sys::Datum::null()) };
-        IS_TOLD.set(true);
-    }
-    let verdict = look_up(method, family, key);
-    // Read again: the look-up may have been told to forget.
-    let mut looked_up = LOOKED_UP.get().unwrap_or(NOTHING);
-    looked_up[NEXT.get()] = (family, key, verdict);
-    LOOKED_UP.set(Some(looked_up));
-    NEXT.set((NEXT.get() + 1) % looked_up.len());
-    verdict
-}
-
-/// An operator family was dropped or altered: its oid may become another's.
-unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
-    LOOKED_UP.set(None);
-}
-
-fn look_up(method: pg_sys::Oid, family: pg_sys::Oid, key: pg_sys::Oid) -> bool {
-    let is_builtin = |object: pg_sys::Oid| object.to_u32() < pg_sys::FirstNormalObjectId;
-    // SAFETY: look-ups in the catalogs by oid; what they return is null or a C string.
-    unsafe {
-        let base = pg_sys::getBaseType(key);
-        let element = pg_sys::get_element_type(base);
-        if !is_builtin(if element == pg_sys::InvalidOid { base } else { element }) {
-            return false;
-        }
-        match method {
-            pg_sys::GIN_AM_OID if is_builtin(family) => true,
-            pg_sys::GIST_AM_OID if is_builtin(family) => GIST_FAMILIES.contains(&family.to_u32()),
-            pg_sys::GIN_AM_OID | pg_sys::GIST_AM_OID => {
-                let extension = pg_sys::getExtensionOfObject(pg_sys::OperatorFamilyRelationId, family);
-                if extension == pg_sys::InvalidOid {
-                    return false;
-                }
-                let name = pg_sys::get_extension_name(extension);
-                !name.is_null() && EXTENSIONS.contains(&CStr::from_ptr(name))
-            }
-            _ => false,
         }
     }
 }

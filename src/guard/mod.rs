@@ -7,6 +7,7 @@
 //! - [`sequences`]: sequences that are named by oid.
 //! - [`function`]: functions that run inside a referential action see their tenant only.
 //! - [`index_paths`]: which indexes serve conditions that row security makes wait.
+//! - [`operator_class`]: which of them keep other tenants' keys to themselves.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
 //! - [`explain`]: counts of rows that were passed over.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
@@ -17,9 +18,10 @@
 mod exemption;
 mod explain;
 mod function;
-pub mod index_paths;
+mod index_paths;
 pub mod lock;
 mod objects;
+pub mod operator_class;
 mod permissions;
 pub mod schema;
 mod sequences;

@@ -4,7 +4,7 @@
 use super::scope::Member;
 use super::step::{INDEX, Problem};
 use crate::error::Result;
-use crate::guard::index_paths;
+use crate::guard::operator_class;
 use crate::isolation::keys::index::Index;
 use crate::query::{self, ident};
 use pgrx::pg_sys;
@@ -68,7 +68,7 @@ pub fn problem(index: &Index, member: &Member) -> Problem {
 impl Search {
     /// Whether the guard's planner searches such an index where it begins with the tenant column.
     fn is_known(&self) -> bool {
-        self.families.iter().zip(&self.types).all(|(family, key)| index_paths::is_known(self.method, *family, *key))
+        self.families.iter().zip(&self.types).all(|(family, key)| operator_class::is_known(self.method, *family, *key))
     }
 }
 
