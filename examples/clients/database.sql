@@ -6,13 +6,13 @@
 \pset footer off
 SET client_min_messages = warning;
 
-\if :{?owner}    \else \set owner    platform_owner    \endif
-\if :{?app}      \else \set app      platform_app      \endif
-\if :{?client}   \else \set client   platform_client   \endif
-\if :{?operator} \else \set operator platform_operator \endif
-\if :{?admin}    \else \set admin    platform_admin    \endif
-\if :{?migrator} \else \set migrator platform_migrator \endif
-\if :{?tester}   \else \set tester   platform_tester   \endif
+\if :{?owner} \else \set owner owner \endif
+\if :{?app} \else \set app app \endif
+\if :{?client} \else \set client client \endif
+\if :{?operator} \else \set operator operator \endif
+\if :{?admin} \else \set admin admin \endif
+\if :{?migrator} \else \set migrator migrator \endif
+\if :{?tester} \else \set tester tester \endif
 \set dba :USER
 
 \ir ../agent_platform/setup.sql
@@ -52,4 +52,6 @@ SELECT format('CREATE ROLE %I LOGIN IN ROLE %I', :'tester', :'app')
 WHERE to_regrole(quote_ident(:'tester')) IS NULL \gexec
 ALTER ROLE :"tester" SET tenancy.allow_rebind = on;
 GRANT SET ON PARAMETER tenancy.allow_rebind TO :"migrator";
+-- Some migrators keep their journal in a schema of their own, and make schemas that are templates of tenants'.
+GRANT CREATE ON DATABASE :"DBNAME" TO :"migrator";
 \set ECHO none

@@ -56,7 +56,7 @@ impl Round {
         if !status.success() && !printed.contains('✓') {
             panic!(
                 "{client} did not come to its first promise ({status}). It installs what it needs from its registry (npm, PyPI, \
-                 crates.io): can that be reached from here?\n{printed}{complaint}"
+                 crates.io): if that cannot be reached from here, this is why.\n{printed}{complaint}"
             );
         }
         assert!(status.success(), "{client} does not keep its story ({status}):\n{printed}{complaint}");
