@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# usage: tools/test.sh sessions|soak [FILTER ...]
+# usage: tools/test.sh sessions|clients|soak [FILTER ...]
 #
 # Everything that a change has to pass, in the order of what fails soonest; the last line is the count of
-# tests, `N passed, N failed`, in which a stage that failed counts as one. FILTER goes to the test program.
+# tests, `N passed, N failed`, in which a stage that failed counts as one. FILTER goes to the test programs;
+# sessions are followed by clients.
 set -euo pipefail
 
-suite=${1:?"usage: tools/test.sh sessions|soak [FILTER ...]"}
+suite=${1:?"usage: tools/test.sh sessions|clients|soak [FILTER ...]"}
 shift
+case $suite in
+sessions) programs=(--test sessions --test clients) ;;
+*) programs=(--test "$suite") ;;
+esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 
@@ -43,11 +48,36 @@ total() {
     sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$output" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# Where the servers keep their data: in memory where there is plenty, since most of the time that it takes to make and
+# to drop a database for each test is the file system's. A server that is killed finds again what it had written, there
+# as on a disk.
+data_directory() {
+    local wanted=$((6 * 1024 * 1024)) free available
+    free=$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
+    available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+    if [ -w /dev/shm ] && [ "${free:-0}" -ge $wanted ] && [ "${available:-0}" -ge $wanted ]; then
+        echo /dev/shm
+    else
+        echo /tmp
+    fi
+}
+
+# More than there are processors: much of a test is waiting, for a lock, a worker, or a second that has to pass.
+threads() {
+    local threads=$(($(nproc) * 2))
+    echo $((threads < 16 ? threads : 16))
+}
+
 run_tests() {
     rm -rf "$PG_TENANCY_LOGS"
     mkdir -p "$PG_TENANCY_LOGS"
-    local status=0
-    tools/with-stage.sh cargo test -p tenancy-tests --test "$suite" -- "$@" 2>&1 | tee "$output" || status=$?
+    local status=0 surroundings=()
+    # The soak measures, too: with a disk, and the processors for itself.
+    if [ "$suite" != soak ]; then
+        surroundings+=("TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}")
+    fi
+    tools/with-stage.sh env "${surroundings[@]}" tools/cargo.sh test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
+        tee "$output" || status=$?
     passed=$(total passed)
     failed=$(total failed)
     return "$status"
@@ -59,7 +89,11 @@ crashes() {
 }
 
 begin 'prerequisites'
-tools/prerequisites.sh
+if [ "$suite" = soak ]; then
+    tools/prerequisites.sh
+else
+    tools/prerequisites.sh clients
+fi
 PG=$(tools/pg.sh major)
 PG_CONFIG=$(tools/pg.sh config)
 export PG PG_CONFIG
@@ -68,7 +102,12 @@ begin 'lints'
 tools/lint.sh
 
 begin "package for PostgreSQL $PG"
-tools/package.sh
+if [ "$suite" != soak ]; then
+    tools/package.sh quick
+    export PG_TENANCY_PACKAGE=$root/target/package/quick/pg$PG
+else
+    tools/package.sh
+fi
 
 begin "tests: $suite"
 run_tests "$@"

@@ -20,7 +20,7 @@ use crate::backend::BackendStatic;
 use crate::relation;
 use pgrx::pg_sys::NodeTag;
 use pgrx::{PgList, pg_guard, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 
 static PREVIOUS: BackendStatic<pg_sys::set_rel_pathlist_hook_type> = BackendStatic::new(None);
 
@@ -206,8 +206,40 @@ impl Guard {
     }
 }
 
+/// Operator families and types of keys that this backend has looked up: most of the time that an index is offered goes into that.
+static LOOKED_UP: BackendStatic<Option<LookedUp>> = BackendStatic::new(None);
+type LookedUp = [(pg_sys::Oid, pg_sys::Oid, bool); 16];
+const NOTHING: LookedUp = [(pg_sys::InvalidOid, pg_sys::InvalidOid, false); 16];
+static NEXT: BackendStatic<usize> = BackendStatic::new(0);
+static IS_TOLD: BackendStatic<bool> = BackendStatic::new(false);
+
 /// Whether the functions by which such an index compares keys of this type can neither fail nor tell anything.
 pub fn is_known(method: pg_sys::Oid, family: pg_sys::Oid, key: pg_sys::Oid) -> bool {
+    let known = LOOKED_UP.get().unwrap_or(NOTHING);
+    if let Some((.., verdict)) = known.iter().find(|(known, of, _)| (*known, *of) == (family, key)) {
+        return *verdict;
+    }
+    if !IS_TOLD.get() {
+        let class = pg_sys::SysCacheIdentifier::OPFAMILYOID as _;
+        // SAFETY: registers a callback once per backend, of the signature that it asks for.
+        unsafe { pg_sys::CacheRegisterSyscacheCallback(class, Some(forget), pg_sys::Datum::null()) };
+        IS_TOLD.set(true);
+    }
+    let verdict = look_up(method, family, key);
+    // Read again: the look-up may have been told to forget.
+    let mut looked_up = LOOKED_UP.get().unwrap_or(NOTHING);
+    looked_up[NEXT.get()] = (family, key, verdict);
+    LOOKED_UP.set(Some(looked_up));
+    NEXT.set((NEXT.get() + 1) % looked_up.len());
+    verdict
+}
+
+/// An operator family was dropped or altered: its oid may become another's.
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
+    LOOKED_UP.set(None);
+}
+
+fn look_up(method: pg_sys::Oid, family: pg_sys::Oid, key: pg_sys::Oid) -> bool {
     let is_builtin = |object: pg_sys::Oid| object.to_u32() < pg_sys::FirstNormalObjectId;
     // SAFETY: look-ups in the catalogs by oid; what they return is null or a C string.
     unsafe {

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A statement that waits for ever would hang the whole run, so that it is ended after some minutes.
 const SETTINGS: [(&str, &str); 14] = [
     ("listen_addresses", "127.0.0.1"),
-    ("max_connections", "200"),
+    ("max_connections", "400"),
     ("max_prepared_transactions", "20"),
     ("max_worker_processes", "32"),
     ("max_locks_per_transaction", "256"),
