@@ -69,6 +69,11 @@ impl Counterpart<'_> {
         })
     }
 
+    /// Whether a constraint of its own has it already.
+    pub fn is_there_by_constraint(&self) -> bool {
+        self.present.is_some_and(|present| present.constraint.is_some())
+    }
+
     /// Takes the place of the index that it is made after. `partitions` are those of a partitioned table, each with the name of its own
     /// part, ready to be used; where they are not, the index of a constraint is built here.
     pub fn replacement(
@@ -81,7 +86,7 @@ impl Counterpart<'_> {
         let old = self.like?;
         let name = ident(&old.name);
         let mut duration = MOMENT;
-        let is_there_by_constraint = self.present.is_some_and(|present| present.constraint.is_some());
+        let is_there_by_constraint = self.is_there_by_constraint();
         let mut statements = match &old.constraint {
             None if is_there_by_constraint => vec![format!("DROP INDEX {}", old.qualified())],
             None => vec![

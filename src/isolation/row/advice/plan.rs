@@ -145,7 +145,7 @@ fn replace_keys(steps: &mut Vec<Step>, scope: &Scope, work: &Work, builder: &mut
     let Work { member, .. } = work;
     for key in work.keys.iter().filter(|key| key.is_replaced) {
         let Some(counterpart) = work.counterpart(key.index) else { continue };
-        let parts = if is_made_anew(member, key) && counterpart.present.is_none() {
+        let parts = if is_made_anew(member, key) && !counterpart.is_there_by_constraint() {
             builder.of_partitions(steps, scope, member, counterpart, &key.problem)?
         } else {
             Vec::new()
