@@ -4,14 +4,14 @@ PG ?= $(shell tools/pg.sh major)
 PG_CONFIG ?= $(shell PG=$(PG) tools/pg.sh config)
 WITH_PG = PG=$(PG) PG_CONFIG=$(PG_CONFIG)
 
-# What to test: make test TESTS=row::
+# What to test: make test TESTS=row::, make test-clients TESTS=django
 TESTS ?=
 
 # What to show: make demo EXAMPLE=agent_platform, workspaces, crm, capital_planning or hybrid
 EXAMPLE ?= agent_platform
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test soak bench build package install fmt lint clean prerequisites
+.PHONY: help demo demo-stop test test-clients soak bench build package install fmt lint clean prerequisites
 
 help: ## This list
 	@echo 'pg_tenancy: make TARGET [PG=15|16|17|18]'
@@ -25,6 +25,9 @@ demo-stop: ## Stop the demo and remove it
 
 test: ## Lints and every test, on throwaway servers; TESTS=row:: for some
 	@tools/test.sh sessions $(TESTS)
+
+test-clients: ## The clients in examples/clients, installed from their registries; TESTS=django for one
+	@tools/test.sh clients $(TESTS)
 
 soak: ## The long test under load, with crashes
 	@tools/test.sh soak $(TESTS)

@@ -19,8 +19,9 @@ use std::process::ExitCode;
 /// A group of figures: what selects it on the command line, and what measures it.
 type Group = (&'static str, fn(&Settings) -> Vec<Row>);
 
-const GROUPS: [Group; 17] = [
+const GROUPS: [Group; 18] = [
     ("rows", figures::rows::measure),
+    ("search", figures::search::measure),
     ("insert", figures::insert::measure),
     ("create", figures::create::measure),
     ("keys", figures::keys::measure),

@@ -78,6 +78,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("public.rollback_tenants", "admin"),
     ("public.protect_table", "admin"),
     ("public.unprotect_table", "admin"),
+    ("public.protection_advice", "admin"),
     ("public.adoption_plan", "admin"),
     ("public.adopt_table", "admin"),
     ("public.adopt_schema", "admin"),

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# usage: tools/prerequisites.sh
+# usage: tools/prerequisites.sh [clients]
 #
 # Installs what building and testing pg_tenancy need and this machine lacks, and says so: packages of Debian or
 # Ubuntu (by sudo unless root), cargo-pgrx in the version of Cargo.toml, and its note of where PostgreSQL is.
-# PG names the PostgreSQL to build for. Does nothing when all is there.
+# PG names the PostgreSQL to build for. Does nothing when all is there. With `clients`, also what those in
+# examples/clients are installed with: Node.js and Python.
 set -euo pipefail
 
+with_clients=${1:-}
 root=$(cd "$(dirname "$0")/.." && pwd)
 pgrx_version=$(sed -n 's/^pgrx = .*"=\([0-9.]*\)".*/\1/p' "$root/Cargo.toml")
-readonly root pgrx_version
+readonly with_clients root pgrx_version
 
 fail() {
     echo "prerequisites: $*" >&2
@@ -46,6 +48,11 @@ missing_packages() {
     if ! has_cargo_pgrx; then
         command -v pkg-config >/dev/null || echo pkg-config
         pkg-config --exists openssl 2>/dev/null || echo libssl-dev
+    fi
+    if [ "$with_clients" = clients ]; then
+        command -v node >/dev/null || echo nodejs
+        command -v npm >/dev/null || echo npm
+        python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     fi
 }
 

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# usage: tools/test.sh sessions|soak [FILTER ...]
+# usage: tools/test.sh sessions|clients|soak [FILTER ...]
 #
 # Everything that a change has to pass, in the order of what fails soonest; the last line is the count of
-# tests, `N passed, N failed`, in which a stage that failed counts as one. FILTER goes to the test program.
+# tests, `N passed, N failed`, in which a stage that failed counts as one. FILTER goes to the test programs;
+# sessions are followed by clients.
 set -euo pipefail
 
-suite=${1:?"usage: tools/test.sh sessions|soak [FILTER ...]"}
+suite=${1:?"usage: tools/test.sh sessions|clients|soak [FILTER ...]"}
 shift
+case $suite in
+sessions) programs=(--test sessions --test clients) ;;
+*) programs=(--test "$suite") ;;
+esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 
@@ -71,7 +76,7 @@ run_tests() {
     if [ "$suite" != soak ]; then
         surroundings+=("TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}")
     fi
-    tools/with-stage.sh env "${surroundings[@]}" tools/cargo.sh test -p tenancy-tests --test "$suite" -- "$@" 2>&1 |
+    tools/with-stage.sh env "${surroundings[@]}" tools/cargo.sh test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
         tee "$output" || status=$?
     passed=$(total passed)
     failed=$(total failed)
@@ -84,7 +89,11 @@ crashes() {
 }
 
 begin 'prerequisites'
-tools/prerequisites.sh
+if [ "$suite" = soak ]; then
+    tools/prerequisites.sh
+else
+    tools/prerequisites.sh clients
+fi
 PG=$(tools/pg.sh major)
 PG_CONFIG=$(tools/pg.sh config)
 export PG PG_CONFIG

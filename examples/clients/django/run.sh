@@ -1,0 +1,14 @@
+#!/bin/sh
+# The whole story; ../README.md says what is in the environment.
+set -eu
+cd "$(dirname "$0")"
+if [ "${SKIP_INSTALL:-0}" != 1 ]; then
+    python3 -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+fi
+PATH=$PWD/.venv/bin:$PATH
+python once.py
+python manage.py migrate --database migrator --verbosity 0
+python story.py
+python manage.py test --settings platform_site.settings_test --verbosity 0
+echo '   ✓ manage.py test: two tenants in one transaction, which is rolled back'

@@ -1,0 +1,15 @@
+-- 13 requests, one after another.
+\set script touch.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
+\ir request.sql
