@@ -1260,6 +1260,33 @@ fn no_protocol_reads_another_tenants_row() {
     });
 }
 
+/// Where PostgreSQL has its compiler. The other tests do without: it takes longer than what they do.
+#[test]
+fn no_compiled_query_reads_another_tenants_row() {
+    const READ: &str = "SELECT body FROM notes WHERE id + 0 > 0";
+    let database = Database::new("compiled");
+    protected_table(&database);
+    let ids = tenants(&mut database.connect("operator"), 2);
+    let mut app = database.connect("app");
+    app.batch_execute(
+        "SET jit = on; SET jit_above_cost = 0; SET jit_inline_above_cost = 0; SET jit_optimize_above_cost = 0",
+    )
+    .expect("compile everything");
+    for (id, body) in ids.iter().zip(["one's", "other's"]) {
+        touched_as(&mut app, *id, &format!("INSERT INTO notes (body) VALUES ($${body}$$)"));
+    }
+    let read = app.prepare(READ).expect("prepare");
+    for (id, body) in ids.iter().zip(["one's", "other's"]).cycle().take(12) {
+        let seen: Vec<String> = as_tenant(&mut app, *id, |transaction| {
+            transaction.query(&read, &[]).expect("read").iter().map(|row| row.get(0)).collect()
+        });
+        assert_eq!(seen, [body]);
+    }
+    fails(app.query(&read, &[]), "42501");
+    let plan = column_as(&mut app, ids[0], &format!("EXPLAIN (ANALYZE) {READ}")).join("\n");
+    assert_eq!(plan.contains("JIT:"), one::<bool>(&mut app, "SELECT pg_jit_available()", &[]), "{plan}");
+}
+
 #[test]
 fn no_statement_changes_another_tenants_row() {
     let mut pair = Pair::with_notes("row_write");

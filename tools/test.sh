@@ -9,8 +9,8 @@ set -euo pipefail
 suite=${1:?"usage: tools/test.sh sessions|clients|soak [FILTER ...]"}
 shift
 case $suite in
-sessions) programs=(--test sessions --test clients) ;;
-*) programs=(--test "$suite") ;;
+sessions) programs=(sessions clients) ;;
+*) programs=("$suite") ;;
 esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -62,22 +62,31 @@ data_directory() {
     fi
 }
 
-# More than there are processors: much of a test is waiting, for a lock, a worker, or a second that has to pass.
+# What the test program is to have in its environment.
+surroundings() {
+    case $1 in
+    # More at a time than there are processors: much of a test is waiting, for a lock, a worker, or a second that has to pass.
+    sessions) printf '%s\n' "TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}" ;;
+    clients) echo "TMPDIR=${TMPDIR:-$(data_directory)}" ;;
+    # It measures, too: with a disk, and the processors for itself.
+    soak) ;;
+    esac
+}
+
 threads() {
     local threads=$(($(nproc) * 2))
     echo $((threads < 16 ? threads : 16))
 }
 
 run_tests() {
+    local program variables status=0
     rm -rf "$PG_TENANCY_LOGS"
     mkdir -p "$PG_TENANCY_LOGS"
-    local status=0 surroundings=()
-    # The soak measures, too: with a disk, and the processors for itself.
-    if [ "$suite" != soak ]; then
-        surroundings+=("TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}")
-    fi
-    tools/with-stage.sh env "${surroundings[@]}" tools/cargo.sh test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 |
-        tee "$output" || status=$?
+    for program in "${programs[@]}"; do
+        mapfile -t variables < <(surroundings "$program")
+        tools/with-stage.sh env "${variables[@]}" tools/cargo.sh test -p tenancy-tests --test "$program" -- "$@" 2>&1 |
+            tee -a "$output" || status=$?
+    done
     passed=$(total passed)
     failed=$(total failed)
     return "$status"

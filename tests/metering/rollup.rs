@@ -24,7 +24,7 @@ fn sum(superuser: &mut Client) -> i64 {
 /// inbox, restored in a new cluster, where rollups have gone past the numbers that the events' transactions had.
 #[test]
 fn sums_are_those_of_the_committed_events_whenever_one_looks() {
-    let (_cluster, database) = usage_storm::run(&Storm { writers: 8, events: 1_500, kills: 1 });
+    let (_cluster, database) = usage_storm::run(&Storm { writers: 8, events: 3_000, kills: 1 });
     restores(&database);
 }
 
