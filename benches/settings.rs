@@ -25,11 +25,14 @@ pub struct Settings {
 }
 
 const USAGE: &str = "usage: bench [--quick] [GROUP ...]
+       bench --plot FILE < TABLE
     --quick          small sizes, to see that everything works; a missed bar is no failure then
-    GROUP            one of: rows insert create keys principal unrelated skew clone schemas fleet rates usage months limits adopt export move; all by default
+    --plot FILE      draw a table that was printed before
+    GROUP            one of: rows search insert create keys principal unrelated skew clone schemas fleet rates usage months limits adopt export move; all by default
 environment, each a number:
     BENCH_ROWS (2000000), BENCH_TENANTS (1000), BENCH_ROUNDS (7), BENCH_FINE_ROUNDS (21),
-    BENCH_SECONDS (2), BENCH_CLIENTS (1), BENCH_BULK (200000), BENCH_KEYS (1000000)";
+    BENCH_SECONDS (2), BENCH_CLIENTS (1), BENCH_BULK (200000), BENCH_KEYS (1000000)
+    BENCH_PLOT (target/bench.svg): where the table is drawn to";
 
 /// The settings and the groups to measure, or what is wrong with the command line or the environment.
 pub fn from_surroundings(groups: &[&'static str]) -> Result<(Settings, Vec<&'static str>), String> {

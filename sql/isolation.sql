@@ -21,17 +21,19 @@ COMMENT ON VIEW tenancy.protection_status IS
 CREATE EVENT TRIGGER tenancy_ddl_command_end ON ddl_command_end
     WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA',
                  'CREATE MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW', 'CREATE VIEW', 'CREATE RULE', 'SECURITY LABEL',
-                 'ALTER VIEW', 'ALTER MATERIALIZED VIEW')
+                 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER POLICY')
     EXECUTE FUNCTION tenancy.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER tenancy_ddl_command_end IS
-    'pg_tenancy: protects partitions and children of protected tables as they appear, refuses materialized views over them, and ends the exemption of a view that is replaced';
+    'pg_tenancy: protects partitions and children of protected tables as they appear, keeps their row security, refuses materialized views over them, and ends the exemption of a view that is replaced';
 CREATE EVENT TRIGGER tenancy_sql_drop ON sql_drop EXECUTE FUNCTION tenancy.on_sql_drop();
-COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables that are dropped';
+COMMENT ON EVENT TRIGGER tenancy_sql_drop IS 'pg_tenancy: forgets protected tables that are dropped, and keeps the policies of those that are not';
 
 COMMENT ON FUNCTION protect_table(regclass, name, boolean, boolean) IS
     'Puts a table and all its partitions and inheritance children under the guard: every statement sees and writes the bound tenant''s rows only. The column (uuid or text) is added when the table is empty; it gets NOT NULL, the bound tenant as default, and an index. foreign_key adds a reference to tenancy.tenants. external_id says that the column (text, bigint, integer or smallint) holds the application''s own keys, which are tenants'' external ids; such a table cannot be counted for limits. Idempotent: true when the table was not protected before. Takes ACCESS EXCLUSIVE on the table. Errors: 55000 rows without a known tenant, or a table that cannot be protected; 42501 a role with level client or app owns it, or a materialized view reads it. Level admin. Example: SELECT protect_table(''public.orders'');';
 COMMENT ON FUNCTION unprotect_table(regclass) IS
     'Takes a table and its partitions out of the guard again: drops the policies and the column''s default, and leaves column, index and rows. False when it was not protected. Level admin. Example: SELECT unprotect_table(''public.orders'');';
+COMMENT ON FUNCTION protection_advice(regclass) IS
+    'What protect_table() leaves open, with the statements that mend it, to be run in the order of step, each by itself and as run_as (a role with BYPASSRLS where rows of all tenants are checked: a member of the one named). Of one protected table with all that belongs to it, or of every one. kind: unique_key, a unique key or exclusion constraint that spans all tenants, so that each learns what the others hold (generated keys tell nothing and may stay); foreign_key, one that a row of another tenant satisfies; index, one that row security keeps from being searched. lock is the strongest that the statement takes (ACCESS EXCLUSIVE, SHARE ROW EXCLUSIVE and SHARE keep writers waiting, the others nobody); duration as in adoption_plan(). statement is NULL where none mends it: note says what does. Changes nothing. Errors: 55000 not protected; P0002 no such table. Level admin. Example: SELECT step, problem, statement, run_as, lock FROM protection_advice(''public.orders'') ORDER BY step;';
 COMMENT ON FUNCTION tenancy.is_intact(regclass) IS
     'Whether a protected table has forced row security, its two policies as protect_table() made them, and a NOT NULL tenant column. Level monitor. Example: SELECT * FROM tenancy.protection_status WHERE NOT intact;';
 COMMENT ON FUNCTION tenancy.on_ddl_command_end() IS 'Internal: event trigger.';

@@ -77,6 +77,10 @@ pub enum Error {
     BackDoor { relation: String, owner: String },
     /// TRUNCATE of a protected table by a role that row security binds.
     Truncate(String),
+    /// EXPLAIN ANALYZE of a protected table in a transaction that was bound by a credential.
+    Counts(String),
+    /// A protected table's row security or policies were taken away other than by unprotect_table().
+    Opened(String),
     /// A materialised view over a protected table.
     MaterializedView { view: String, table: String },
     /// A procedure of several transactions was called inside one.
@@ -369,6 +373,16 @@ impl Error {
                 format!("TRUNCATE of protected table {relation} would remove the rows of every tenant"),
             )
             .hint("Use DELETE, which removes those of the bound tenant."),
+            Self::Counts(relation) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("EXPLAIN ANALYZE of protected table {relation} would count rows of other tenants"),
+            )
+            .hint("Use EXPLAIN without ANALYZE, or bind the tenant by set_tenant(), as a role of level app."),
+            Self::Opened(table) => parts(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("row security of protected table {table} cannot be changed"),
+            )
+            .hint("An admin takes the protection off with unprotect_table(). A tool that compares models with the database has to leave row security and policies alone."),
             Self::MaterializedView { view, table } => parts(
                 ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("materialized view {view} would copy rows of protected table {table} out of its guard"),

@@ -60,6 +60,7 @@ const IDLE: &[&str] = &[
     "SELECT slug_available('acme')",
     "SELECT find_tenant('acme')",
     "SELECT count(*) FROM adoption_plan('public')",
+    "SELECT count(*) FROM protection_advice()",
     "CALL for_each_tenant('SELECT 1')",
     "CALL sync_tenant_databases()",
     "SELECT unset_plan_limit('free', 'orders')",

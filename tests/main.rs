@@ -2,6 +2,7 @@
 
 mod access;
 mod adopt;
+mod advice;
 mod audit;
 mod authority;
 mod backup;
@@ -13,6 +14,7 @@ mod dump;
 mod examples;
 mod fleet;
 mod guard;
+mod indexes;
 mod install;
 mod maintenance;
 mod metering;

@@ -64,8 +64,8 @@ fn assert_left(database: &Database, tenants: &[Uuid]) {
 }
 
 #[test]
-fn ten_thousand_transactions_of_two_tenants_on_one_server_session_never_mix() {
-    const TRANSACTIONS: usize = 10_000;
+fn three_thousand_transactions_of_two_tenants_on_one_server_session_never_mix() {
+    const TRANSACTIONS: usize = 3_000;
     let storm = Storm { tenants: 2, clients: 4, pool_size: 1, transactions: TRANSACTIONS, vanish_every: 0 };
     let outcome = storm::run(&storm);
     assert_eq!(outcome.transactions_by_session.into_values().collect::<Vec<_>>(), [TRANSACTIONS]);

@@ -506,7 +506,7 @@ impl Granted {
             "resume_tenant" => "SELECT suspend_tenant(find_tenant('acme'))".to_owned(),
             "restore_tenant" => "SELECT cancel_tenant(find_tenant('acme'))".to_owned(),
             "revoke_access" => "SELECT grant_access('backend', 'app')".to_owned(),
-            "unprotect_table" => "SELECT protect_table('public.orders')".to_owned(),
+            "unprotect_table" | "protection_advice" => "SELECT protect_table('public.orders')".to_owned(),
             "limit_table" => "SELECT protect_table('public.orders')".to_owned(),
             "unlimit_table" => {
                 "SELECT protect_table('public.orders'); SELECT limit_table('public.orders', 'orders')".to_owned()

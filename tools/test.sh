@@ -9,8 +9,8 @@ set -euo pipefail
 suite=${1:?"usage: tools/test.sh sessions|clients|soak [FILTER ...]"}
 shift
 case $suite in
-sessions) programs=(--test sessions --test clients) ;;
-*) programs=(--test "$suite") ;;
+sessions) programs=(sessions clients) ;;
+*) programs=("$suite") ;;
 esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -48,11 +48,45 @@ total() {
     sed -n "s/^test result: .* \([0-9]*\) $1;.*/\1/p" "$output" | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# Where the servers keep their data: in memory where there is plenty, since most of the time that it takes to make and
+# to drop a database for each test is the file system's. A server that is killed finds again what it had written, there
+# as on a disk.
+data_directory() {
+    local wanted=$((6 * 1024 * 1024)) free available
+    free=$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
+    available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+    if [ -w /dev/shm ] && [ "${free:-0}" -ge $wanted ] && [ "${available:-0}" -ge $wanted ]; then
+        echo /dev/shm
+    else
+        echo /tmp
+    fi
+}
+
+# What the test program is to have in its environment.
+surroundings() {
+    case $1 in
+    # More at a time than there are processors: much of a test is waiting, for a lock, a worker, or a second that has to pass.
+    sessions) printf '%s\n' "TMPDIR=${TMPDIR:-$(data_directory)}" "RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(threads)}" ;;
+    clients) echo "TMPDIR=${TMPDIR:-$(data_directory)}" ;;
+    # It measures, too: with a disk, and the processors for itself.
+    soak) ;;
+    esac
+}
+
+threads() {
+    local threads=$(($(nproc) * 2))
+    echo $((threads < 16 ? threads : 16))
+}
+
 run_tests() {
+    local program variables status=0
     rm -rf "$PG_TENANCY_LOGS"
     mkdir -p "$PG_TENANCY_LOGS"
-    local status=0
-    tools/with-stage.sh cargo test -p tenancy-tests --no-fail-fast "${programs[@]}" -- "$@" 2>&1 | tee "$output" || status=$?
+    for program in "${programs[@]}"; do
+        mapfile -t variables < <(surroundings "$program")
+        tools/with-stage.sh env "${variables[@]}" tools/cargo.sh test -p tenancy-tests --test "$program" -- "$@" 2>&1 |
+            tee -a "$output" || status=$?
+    done
     passed=$(total passed)
     failed=$(total failed)
     return "$status"
@@ -77,7 +111,12 @@ begin 'lints'
 tools/lint.sh
 
 begin "package for PostgreSQL $PG"
-tools/package.sh
+if [ "$suite" != soak ]; then
+    tools/package.sh quick
+    export PG_TENANCY_PACKAGE=$root/target/package/quick/pg$PG
+else
+    tools/package.sh
+fi
 
 begin "tests: $suite"
 run_tests "$@"

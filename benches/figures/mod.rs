@@ -15,6 +15,7 @@ pub mod principal;
 pub mod rates;
 pub mod rows;
 pub mod schemas;
+pub mod search;
 pub mod skew;
 pub mod unrelated;
 pub mod usage;

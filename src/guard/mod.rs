@@ -6,16 +6,22 @@
 //! - [`objects`]: TRUNCATE, which row security does not see, and what else reaches into a schema.
 //! - [`sequences`]: sequences that are named by oid.
 //! - [`function`]: functions that run inside a referential action see their tenant only.
+//! - [`index_paths`]: which indexes serve conditions that row security makes wait.
+//! - [`operator_class`]: which of them keep other tenants' keys to themselves.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
+//! - [`explain`]: counts of rows that were passed over.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
 //! - [`exemption`]: what an administrator has exempted by name.
 //!
 //! Roles that bypass row security themselves bypass these hooks, so that pg_dump and restores work; owners do not.
 
 mod exemption;
+mod explain;
 mod function;
+mod index_paths;
 pub mod lock;
 mod objects;
+pub mod operator_class;
 mod permissions;
 pub mod schema;
 mod sequences;
@@ -40,9 +46,11 @@ pub const RELATIONS: &[(Level, &str)] = &[(Level::Admin, "tenancy.definer_exempt
 /// Registers the hooks.
 pub fn init() {
     exemption::init();
+    explain::init();
     permissions::init();
     objects::init();
     function::init();
+    index_paths::init();
     statistics::init();
     sequences::init();
 }

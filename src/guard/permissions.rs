@@ -1,7 +1,7 @@
 //! The executor's permission check, which every query, COPY and prepared plan passes each time it starts.
 
 use super::schema::{self, Place};
-use super::{exemption, lock, refuse, session_is_guarded, statistics};
+use super::{exemption, explain, lock, refuse, session_is_guarded, statistics};
 use crate::backend::BackendStatic;
 use crate::context;
 use crate::error::Error;
@@ -40,6 +40,7 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
     let bound = context.is_some();
     let elsewhere = context.is_some_and(|context| context.elsewhere);
     let shared_is_closed = context.is_some_and(|context| context.shared_is_closed);
+    let tells_counts = explain::would_tell();
     let schemas = namespace::are_used_by_now();
     // SAFETY: the caller's promise.
     let uses = || unsafe { relation_uses(range_table, permissions) };
@@ -66,6 +67,9 @@ unsafe fn check(range_table: *mut pg_sys::List, permissions: *mut pg_sys::List, 
         if effective != session && is_back_door(uses, usage, effective) {
             let (relation, owner) = (relation::name(usage.relation), relation::role_name(effective));
             return Err(Error::BackDoor { relation, owner });
+        }
+        if tells_counts && place == Place::Shared && relation::is_protected(usage.relation) {
+            return Err(Error::Counts(relation::name(usage.relation)));
         }
         if shared_is_closed && place == Place::Shared && relation::is_protected(usage.relation) {
             return Err(Error::LeftRows(relation::name(usage.relation)));

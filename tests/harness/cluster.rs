@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// For all clusters; [`Options`] may override each.
 ///
 /// A statement that waits for ever would hang the whole run, so that it is ended after some minutes.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 15] = [
     ("listen_addresses", "127.0.0.1"),
-    ("max_connections", "200"),
+    ("max_connections", "400"),
     ("max_prepared_transactions", "20"),
     ("max_worker_processes", "32"),
     ("max_locks_per_transaction", "256"),
@@ -28,6 +28,8 @@ const SETTINGS: [(&str, &str); 14] = [
     ("full_page_writes", "off"),
     ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "1h"),
+    // Compiling takes longer than what tests do; `row` has one that compiles everything.
+    ("jit", "off"),
     ("statement_timeout", "300s"),
     ("timezone", "UTC"),
     ("log_line_prefix", "%m [%p] %q%u@%d "),

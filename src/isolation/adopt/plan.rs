@@ -5,27 +5,22 @@
 //! parents' indexes; then keys, which old foreign keys depend on no more; protection last.
 
 use super::fill;
-use super::foreign_key::{self, ForeignKey};
-use super::index::{self, Index, Wanted};
 use super::refuse;
 use super::request::Request;
 use super::scope::{Root, Scope};
 use crate::error::Result;
+use crate::isolation::keys::change::{
+    ACCESS_EXCLUSIVE, BUILDS, Change, MOMENT, READS, SHARE, SHARE_ROW_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE, Way,
+};
+use crate::isolation::keys::counterpart::{Counterpart, Counterparts, Names};
+use crate::isolation::keys::foreign_key::{self, ForeignKey};
+use crate::isolation::keys::index::{self, Index};
 use crate::isolation::row::inspect::{Table, TenantType};
 use crate::query::{ident, literal};
 use pgrx::pg_sys;
 
-pub const ACCESS_EXCLUSIVE: &str = "ACCESS EXCLUSIVE";
-const SHARE_ROW_EXCLUSIVE: &str = "SHARE ROW EXCLUSIVE";
-const SHARE_UPDATE_EXCLUSIVE: &str = "SHARE UPDATE EXCLUSIVE";
-const SHARE: &str = "SHARE";
 const ROW_EXCLUSIVE: &str = "ROW EXCLUSIVE";
-
-/// How long a step takes.
-const MOMENT: &str = "a moment";
-const READS: &str = "reads every row";
 const WRITES: &str = "writes every row without a tenant";
-const BUILDS: &str = "builds an index";
 
 /// How a step is carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,6 +33,16 @@ pub enum Action {
     Concurrently,
     /// By the product itself.
     Protect,
+}
+
+impl Action {
+    /// Whoever carries out an adoption sees every row.
+    const fn of(way: Way) -> Self {
+        match way {
+            Way::Together | Way::SeeingAllRows => Self::Statements,
+            Way::Concurrently => Self::Concurrently,
+        }
+    }
 }
 
 pub struct Step {
@@ -92,6 +97,10 @@ impl Sink<'_> {
         });
     }
 
+    fn add_change(&mut self, table: &Table, change: Change) {
+        self.add(table, Action::of(change.way), change.statements, (change.lock, change.duration), &change.note);
+    }
+
     fn alter(&mut self, table: &Table, change: &str, cost: (&'static str, &'static str), note: &str) {
         self.add(table, Action::Statements, vec![format!("ALTER TABLE {} {change}", table.name)], cost, note);
     }
@@ -104,20 +113,22 @@ pub fn make(scope: &Scope, request: &Request) -> Result<Vec<Step>> {
         .iter()
         .map(|root| index::of_tables(root.members.iter().map(|table| table.oid).collect(), &root.column_name))
         .collect::<Result<Vec<_>>>()?;
-    let keys = foreign_key::of_scope(scope)?;
+    let keys = foreign_key::of_tables(scope.oids())?;
     refuse::check(scope, request, &indexes, &keys)?;
     let mut steps = Vec::new();
+    // The same names are found twice, in the same order.
+    let (built, replaced) = (Names::default(), Names::default());
     for root in scope.roots.iter().filter(|root| !root.is_protected) {
         column(&mut Sink { steps: &mut steps, root }, request)?;
     }
     for (root, indexes) in scope.roots.iter().zip(&indexes) {
-        build(&mut Sink { steps: &mut steps, root }, indexes, request, &keys)?;
+        build(&mut Sink { steps: &mut steps, root }, indexes, request, &keys, &built)?;
     }
     for key in &keys {
         compose(&mut steps, scope, key, &keys);
     }
     for (root, indexes) in scope.roots.iter().zip(&indexes) {
-        replace(&mut Sink { steps: &mut steps, root }, indexes, request)?;
+        replace(&mut Sink { steps: &mut steps, root }, indexes, request, &replaced)?;
     }
     for root in scope.roots.iter().filter(|root| request.protect && !root.is_protected) {
         let table = root.table();
@@ -190,11 +201,11 @@ fn column(sink: &mut Sink, request: &Request) -> Result<()> {
 }
 
 /// The indexes that tenants need.
-fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignKey]) -> Result<()> {
+fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignKey], names: &Names) -> Result<()> {
     let root = sink.root;
     for table in &root.members {
         let is_partition = root.table().partitioned && table.oid != root.table().oid;
-        for wanted in wanted_of(root, table, indexes)? {
+        for wanted in wanted_of(root, table, indexes, names)? {
             // Partitions have what the partitioned table has.
             if is_partition && wanted.like.is_none() || wanted.present.is_some_and(|present| present.valid) {
                 continue;
@@ -223,13 +234,24 @@ fn build(sink: &mut Sink, indexes: &[Index], request: &Request, keys: &[ForeignK
     Ok(())
 }
 
-fn wanted_of<'a>(root: &Root, table: &Table, indexes: &'a [Index]) -> Result<Vec<Wanted<'a>>> {
-    let (schema, name) = super::split(&table.name);
-    index::wanted(table.oid, &root.column_name, schema, name, indexes)
+/// What the tenants of a table need of its indexes.
+fn wanted_of<'a>(
+    root: &'a Root,
+    table: &'a Table,
+    indexes: &'a [Index],
+    names: &'a Names,
+) -> Result<Vec<Counterpart<'a>>> {
+    let (schema, name) = table.schema_and_name();
+    let mut wanted = Counterparts::new(table.oid, &root.column_name, schema, indexes, names);
+    for index in indexes.iter().filter(|index| index.table == table.oid && index.wants_counterpart()) {
+        wanted.add(index)?;
+    }
+    wanted.add_own(name)?;
+    Ok(wanted.found)
 }
 
 /// Whether the constraint of a partitioned table is made anew as a whole, since PostgreSQL has no other way, and nothing refers to it.
-fn is_rebuilt(table: &Table, wanted: &Wanted, request: &Request, keys: &[ForeignKey]) -> bool {
+fn is_rebuilt(table: &Table, wanted: &Counterpart, request: &Request, keys: &[ForeignKey]) -> bool {
     table.partitioned
         && wanted.like.is_some_and(|like| {
             like.constraint.is_some()
@@ -240,7 +262,7 @@ fn is_rebuilt(table: &Table, wanted: &Wanted, request: &Request, keys: &[Foreign
 
 /// A foreign key that a row of another tenant could satisfy gives way to a composite one of the same name.
 fn compose(steps: &mut Vec<Step>, scope: &Scope, key: &ForeignKey, all: &[ForeignKey]) {
-    let Some(tenant) = key.reaches_across(scope) else { return };
+    let Some(tenant) = key.reaches_across(|table| scope.column_of(table)) else { return };
     let Some(root) = scope
         .roots
         .iter()
@@ -248,91 +270,32 @@ fn compose(steps: &mut Vec<Step>, scope: &Scope, key: &ForeignKey, all: &[Foreig
     else {
         return;
     };
-    let mut add = |statements: Vec<String>, lock, duration, note: &str| {
+    for change in key.changes(tenant, all, &[]) {
         steps.push(Step {
             root: root.table().oid,
             tables: vec![key.child, key.parent],
             table_name: key.child_name.clone(),
             owner: key.child_owner,
-            action: Action::Statements,
-            statements,
-            lock,
-            duration,
-            note: note.to_owned(),
+            action: Action::of(change.way),
+            statements: change.statements,
+            lock: change.lock,
+            duration: change.duration,
+            note: change.note,
         });
-    };
-    let successor = key.successor(tenant, all);
-    let name = successor.map_or_else(|| key.successor_name(all), |successor| successor.name.clone());
-    let (name, child) = (ident(&name), &key.child_name);
-    if successor.is_none() {
-        let definition = key.successor_definition(tenant);
-        if key.child_is_partitioned {
-            let statement = format!("ALTER TABLE {child} ADD CONSTRAINT {name} {definition}");
-            add(vec![statement], SHARE_ROW_EXCLUSIVE, READS, "of a partitioned table: writers wait");
-        } else {
-            let statement = format!("ALTER TABLE {child} ADD CONSTRAINT {name} {definition} NOT VALID");
-            add(vec![statement], SHARE_ROW_EXCLUSIVE, MOMENT, "for new rows");
-        }
     }
-    if key.validated && !key.child_is_partitioned && successor.is_none_or(|successor| !successor.validated) {
-        let statement = format!("ALTER TABLE {child} VALIDATE CONSTRAINT {name}");
-        add(vec![statement], SHARE_UPDATE_EXCLUSIVE, READS, "writers go on");
-    }
-    let mut statements = vec![
-        format!("ALTER TABLE {child} DROP CONSTRAINT {}", ident(&key.name)),
-        format!("ALTER TABLE {child} RENAME CONSTRAINT {name} TO {}", ident(&key.name)),
-    ];
-    if let Some(comment) = &key.comment {
-        statements.push(format!("COMMENT ON CONSTRAINT {} ON {child} IS {}", ident(&key.name), literal(comment)));
-    }
-    add(statements, ACCESS_EXCLUSIVE, MOMENT, "a row of another tenant cannot be referred to any more");
 }
 
 /// Keys become keys of each tenant by itself, under the same names.
-fn replace(sink: &mut Sink, indexes: &[Index], request: &Request) -> Result<()> {
+fn replace(sink: &mut Sink, indexes: &[Index], request: &Request, names: &Names) -> Result<()> {
     let root = sink.root;
     for table in &root.members {
-        for wanted in wanted_of(root, table, indexes)? {
-            let Some(old) = wanted.like.filter(|like| like.is_to_be_replaced(request.keys)) else { continue };
-            let name = ident(&old.name);
-            let mut duration = MOMENT;
-            let mut statements = match &old.constraint {
-                None => vec![
-                    format!("DROP INDEX {}", old.qualified()),
-                    format!("ALTER INDEX {}.{} RENAME TO {name}", old.schema, ident(&wanted.name)),
-                ],
-                Some(constraint) => {
-                    let name = ident(&constraint.name);
-                    let added = if table.partitioned {
-                        duration = BUILDS;
-                        constraint.definition.replacen('(', &format!("({}, ", ident(&root.column_name)), 1)
-                    } else {
-                        format!(
-                            "{} USING INDEX {}{}{}",
-                            if constraint.kind == "p" { "PRIMARY KEY" } else { "UNIQUE" },
-                            ident(&wanted.name),
-                            if constraint.deferrable { " DEFERRABLE" } else { "" },
-                            if constraint.deferred { " INITIALLY DEFERRED" } else { "" },
-                        )
-                    };
-                    vec![format!("ALTER TABLE {} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {added}", table.name)]
-                }
-            };
-            if old.is_replica_identity {
-                statements.push(format!("ALTER TABLE {} REPLICA IDENTITY USING INDEX {name}", table.name));
+        for wanted in wanted_of(root, table, indexes, names)? {
+            if !wanted.like.is_some_and(|like| like.is_to_be_replaced(request.keys)) {
+                continue;
             }
-            if old.is_clustered {
-                statements.push(format!("ALTER TABLE {} CLUSTER ON {name}", table.name));
+            if let Some(change) = wanted.replacement(&table.name, table.partitioned, &root.column_name, &[]) {
+                sink.add_change(table, change);
             }
-            if let Some(comment) = &old.comment {
-                let on = match &old.constraint {
-                    Some(constraint) => format!("CONSTRAINT {} ON {}", ident(&constraint.name), table.name),
-                    None => format!("INDEX {}", old.qualified()),
-                };
-                statements.push(format!("COMMENT ON {on} IS {}", literal(comment)));
-            }
-            let note = "unique in each tenant; ON CONFLICT must name the tenant column, too";
-            sink.add(table, Action::Statements, statements, (ACCESS_EXCLUSIVE, duration), note);
         }
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! What an adoption cannot keep as it is, found before anything is changed.
 
 use super::fill;
-use super::foreign_key::ForeignKey;
-use super::index::Index;
-use super::request::{Keys, Request};
+use super::request::Request;
 use super::scope::{Root, Scope};
 use crate::error::{Error, Result};
+use crate::isolation::keys::Keys;
+use crate::isolation::keys::foreign_key::ForeignKey;
+use crate::isolation::keys::index::{self, Index};
 use crate::isolation::row::{inspect, matview, validate};
 use crate::query::{self, ident};
 use pgrx::pg_sys;
@@ -28,11 +29,6 @@ const EXCLUSIONS: &str = "SELECT con.conname::text, con.conrelid::pg_catalog.reg
     WHERE con.contype = 'x' AND con.conparentid = 0 AND con.conrelid = ANY ($1)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = con.conrelid AND a.attnum = ANY (con.conkey) AND a.attname = $2::name)
     ORDER BY 2, 1 LIMIT 1";
-/// Something other than a foreign key that depends on a key: a view that groups by it.
-const DEPENDENTS: &str = "SELECT con.conname::text, pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
-    FROM pg_catalog.pg_constraint con
-    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.refobjid = con.oid AND d.deptype = 'n'
-    WHERE con.conindid = ANY ($1) AND con.contype IN ('p', 'u') LIMIT 1";
 /// Owners who may not create an index in the table's schema, as PostgreSQL asks of who creates one.
 const POWERLESS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.quote_ident(n.nspname),
         pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(c.relowner))
@@ -145,7 +141,7 @@ fn check_keys(scope: &Scope, request: &Request, indexes: &[Vec<Index>], keys: &[
     let replaced: Vec<&Index> =
         indexes.iter().flatten().filter(|index| index.is_to_be_replaced(request.keys)).collect();
     let oids: Vec<pg_sys::Oid> = replaced.iter().map(|index| index.oid).collect();
-    if let Some((constraint, object)) = pair(DEPENDENTS, &oids)? {
+    if let Some((constraint, object)) = index::dependent(oids)? {
         return state(
             format!("{object} depends on key {}, which is to become one of each tenant", ident(&constraint)),
             "A view that groups by a primary key does: name the other columns in its GROUP BY, too.",
@@ -164,7 +160,7 @@ fn check_keys(scope: &Scope, request: &Request, indexes: &[Vec<Index>], keys: &[
                 format!("Adopt {} first or with it, or keep such keys: keys => 'natural' or 'none'.", key.child_name),
             );
         }
-        if key.child_columns.contains(&request.column) {
+        if key.has_child_column(&request.column) {
             return state(
                 format!(
                     "foreign key {} of {} has the tenant column, but key {} of {} does not",
@@ -181,34 +177,18 @@ fn check_keys(scope: &Scope, request: &Request, indexes: &[Vec<Index>], keys: &[
 }
 
 fn check_foreign_key(scope: &Scope, key: &ForeignKey) -> Result<()> {
-    if key.reaches_across(scope).is_none() {
+    if key.reaches_across(|table| scope.column_of(table)).is_none() {
         return Ok(());
     }
-    let name = format!("foreign key {} of {}", ident(&key.name), key.child_name);
-    let types =
-        [key.child, key.parent].map(|table| scope.columns.get(&table.to_u32()).map(|(_, tenant_type)| *tenant_type));
-    if types[0] != types[1] {
-        return state(
-            format!("{name} is between tables whose tenant columns differ in type"),
-            "Give both the same type.",
-        );
-    }
-    if matches!(key.on_update.as_str(), "n" | "d") {
-        return state(
-            format!("{name} would take the tenant from a row: ON UPDATE SET NULL or SET DEFAULT sets every column"),
-            "Make it ON UPDATE CASCADE or NO ACTION.",
-        );
-    }
-    if key.match_type == "f" && key.child_columns.len() > 1 && !key.all_not_null {
-        return state(
-            format!("{name} is MATCH FULL of columns that can be null, which a key with the tenant cannot be"),
-            "Make it MATCH SIMPLE, with a check that the columns are null together.",
-        );
+    let [child, parent] =
+        [key.child, key.parent].map(|table| scope.columns.get(&table.to_u32()).map(|(_, kind)| *kind));
+    if let Some((message, hint)) = key.obstacle(child == parent) {
+        return state(message, hint);
     }
     if !key.may_refer {
         return state(
             format!("{}, the owner of {}, may not refer to {}", key.child_owner_name, key.child_name, key.parent_name),
-            format!("GRANT REFERENCES ON {} TO {};", key.parent_name, ident(&key.child_owner_name)),
+            key.grant(),
         );
     }
     Ok(())

@@ -2,22 +2,12 @@
 
 use crate::context::registry::{self, Isolation};
 use crate::error::{Error, Result};
+use crate::isolation::keys::Keys;
 use crate::sqltype::Name;
 use pgrx::Uuid;
 
 const MAX_COLUMN_NAME: usize = 63;
 const MAX_BATCH: i32 = 1_000_000;
-
-/// Which unique keys and primary keys become keys of each tenant by itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Keys {
-    /// All but surrogate keys, whose values are generated (identity, serial, random uuid) and tell nothing.
-    Natural,
-    /// All: several tenants may hold the same primary keys.
-    All,
-    /// None: a value stays unique among all tenants.
-    None,
-}
 
 impl Keys {
     pub const fn name(self) -> &'static str {

@@ -109,6 +109,11 @@ impl Scope {
         self.roots.iter().flat_map(|root| &root.members)
     }
 
+    /// The tenant column of a table that is a tenant's or becomes one.
+    pub fn column_of(&self, table: pg_sys::Oid) -> Option<&str> {
+        self.columns.get(&table.to_u32()).map(|(column, _)| column.as_str())
+    }
+
     pub fn oids(&self) -> Vec<pg_sys::Oid> {
         self.members().map(|table| table.oid).collect()
     }

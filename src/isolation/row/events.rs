@@ -1,9 +1,10 @@
 //! Event triggers: a partition or child of a protected table is protected in the statement that makes it one, and stays so when it is
-//! detached; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
+//! detached; row security and the policies stay as they were made; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
 
 use super::inspect;
 use super::matview;
 use super::protect;
+use super::status;
 use crate::context;
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
@@ -11,6 +12,7 @@ use crate::label::PROVIDER;
 use crate::own_ddl;
 use crate::query;
 use crate::raw;
+use crate::relation;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -18,6 +20,15 @@ const ANY_PROTECTED: &str = "SELECT true FROM tenancy.protected_tables LIMIT 1";
 const CHANGED: &str = "SELECT DISTINCT objid FROM pg_catalog.pg_event_trigger_ddl_commands()
     WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND object_type IN ('table', 'table column', 'foreign table', 'materialized view')
       AND command_tag <> 'SECURITY LABEL'";
+const GUARDS_CHANGED: &str = "SELECT DISTINCT p.table_name::oid FROM pg_catalog.pg_event_trigger_ddl_commands() c
+    LEFT JOIN pg_catalog.pg_policy l ON c.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = c.objid
+    JOIN tenancy.protected_tables p ON p.table_name::oid = coalesce(l.polrelid, c.objid)
+    WHERE c.command_tag IN ('ALTER TABLE', 'ALTER POLICY')";
+const GUARDS_DROPPED: &str = "SELECT DISTINCT p.table_name::oid FROM pg_catalog.pg_event_trigger_dropped_objects() d
+    JOIN pg_catalog.pg_namespace n ON n.nspname = d.address_names[1]
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = d.address_names[2]
+    JOIN tenancy.protected_tables p ON p.table_name::oid = c.oid
+    WHERE d.object_type = 'policy'";
 /// Children without protection of a table that has it, where one of the two was just changed.
 const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
@@ -104,6 +115,23 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Fails when the statement has opened a protected table. Owners' tools that compare models with the database would do that without a word; a
+/// superuser may, as a restore does that begins by removing what is there.
+fn refuse_opened(changed: &'static str) -> Result<()> {
+    // SAFETY: reads the role's attributes.
+    if own_ddl::is_running() || unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) } {
+        return Ok(());
+    }
+    for table in query::rows(changed, &[], |row| row.must::<pg_sys::Oid>(1))? {
+        if let Some(protection) = protect::registered(table)?
+            && !status::is_closed(table, &protection)?
+        {
+            return Err(Error::Opened(relation::name(table)));
+        }
+    }
+    Ok(())
+}
+
 /// Fails when a child of a protected table is not protected, or a materialised view copies rows out of one: after DDL that the triggers did not look
 /// at, in which users' code may have run.
 pub fn verify_protection() -> Result<()> {
@@ -164,6 +192,7 @@ fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
         query::run(UPDATE_ROOTS, &[relation.into()])?;
         matview::refuse(relation)?;
     }
+    refuse_opened(GUARDS_CHANGED)?;
     Ok(())
 }
 
@@ -172,5 +201,6 @@ fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
 fn on_sql_drop() -> SqlResult<()> {
     query::run(FORGET_TABLES, &[])?;
     query::run(FORGET_ADOPTIONS, &[])?;
+    refuse_opened(GUARDS_DROPPED)?;
     Ok(())
 }

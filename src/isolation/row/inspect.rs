@@ -18,6 +18,20 @@ pub struct Table {
     pub partitioned: bool,
 }
 
+impl Table {
+    /// The schema, quoted, and the name without its quotes.
+    pub fn schema_and_name(&self) -> (&str, &str) {
+        // A quoted schema may have a dot in it: the separator is the first dot outside quotes.
+        let mut quoted = false;
+        let dot = self.name.find(|character| {
+            quoted ^= character == '"';
+            character == '.' && !quoted
+        });
+        let (schema, name) = dot.map_or(("", self.name.as_str()), |dot| (&self.name[..dot], &self.name[dot + 1..]));
+        (schema, name.trim_matches('"'))
+    }
+}
+
 /// The tenant column's type, and so the function that its policies compare it with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TenantType {

@@ -1,7 +1,7 @@
 //! Isolation by rows: tables that tenants share, guarded by row security.
 //!
 //! [`protect`] puts a table and all its partitions and inheritance children under the policies of [`policy`], after [`inspect`] found
-//! that it can be; [`advice`] says which of its keys reach across tenants; [`events`] keeps new partitions protected and
+//! that it can be; [`advice`] says which of its keys reach across tenants, which of its indexes serve none of them, and what mends both; [`events`] keeps new partitions protected and
 //! materialised views out; [`erase`] removes a tenant's rows.
 
 mod advice;
@@ -23,6 +23,7 @@ use pgrx::prelude::*;
 pub const FUNCTIONS: &[(Level, &str)] = &[
     (Level::Admin, "protect_table"),
     (Level::Admin, "unprotect_table"),
+    (Level::Admin, "protection_advice"),
     (Level::Monitor, "tenancy.is_intact"),
     (Level::Internal, "tenancy.on_ddl_command_end"),
     (Level::Internal, "tenancy.on_sql_drop"),
@@ -33,5 +34,14 @@ pub const RELATIONS: &[(Level, &str)] =
 extension_sql_file!(
     "../../../sql/isolation.sql",
     name = "isolation",
-    requires = ["tenant", "guard", protect_table, unprotect_table, is_intact, on_ddl_command_end, on_sql_drop]
+    requires = [
+        "tenant",
+        "guard",
+        protect_table,
+        unprotect_table,
+        protection_advice,
+        is_intact,
+        on_ddl_command_end,
+        on_sql_drop
+    ]
 );

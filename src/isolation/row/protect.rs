@@ -171,9 +171,8 @@ fn report(tables: &[Table], default: Option<&str>, protection: &Protection) -> R
                 policies.join(", ")
             );
         }
-        advice::report(table)?;
     }
-    Ok(())
+    advice::report(root)
 }
 
 /// A limit counts the rows of a tenant by its id.
@@ -311,7 +310,7 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
     }
     let members: Vec<(pg_sys::Oid, bool, bool)> =
         query::rows(MEMBERS, &[RegClass(oid).into()], |row| Ok((row.must(1)?, row.must(2)?, row.must(3)?)))?;
-    for (member, had_row_security, had_force) in members {
+    let open = |(member, had_row_security, had_force): (pg_sys::Oid, bool, bool)| -> Result<()> {
         lock(member);
         let table = inspect::hierarchy(member)?.swap_remove(0);
         policy::remove(&table)?;
@@ -326,7 +325,9 @@ fn unprotect_table(table_name: Option<RegClass>) -> SqlResult<bool> {
         if !changes.is_empty() {
             query::statement(&format!("ALTER TABLE ONLY {} {}", table.name, changes.join(", ")), &[])?;
         }
-    }
+        Ok(())
+    };
+    own_ddl::run(|| members.into_iter().try_for_each(open))?;
     query::run(UNREGISTER, &[RegClass(oid).into()])?;
     audit::record(&Entry {
         action: "table.unprotect",

@@ -1,0 +1,100 @@
+//! Indexes that row security keeps from being searched: PostgreSQL lets a statement's own conditions wait for the policies, unless their operators are
+//! leakproof. The guard's planner searches an index that begins with the tenant column for any condition, if its kind is known to tell nothing.
+
+use super::scope::Member;
+use super::step::{INDEX, Problem};
+use crate::error::Result;
+use crate::guard::operator_class;
+use crate::isolation::keys::index::Index;
+use crate::query::{self, ident};
+use pgrx::pg_sys;
+
+/// How each index of a table is searched: the access method, whether every column of the key is a plain one with leakproof operators and not there for
+/// LIKE, the operator families and key types of the columns, and whether the access method takes the tenant column as it is.
+const SEARCHED: &str = "SELECT x.indexrelid, i.relam, pg_catalog.bool_and(k.attnum > 0 AND NOT (f.oid < 16384 AND f.opfname LIKE '%pattern\\_ops') AND
+        coalesce((SELECT pg_catalog.bool_and(p.proleakproof) FROM pg_catalog.pg_amop o
+                  JOIN pg_catalog.pg_operator r ON r.oid = o.amopopr JOIN pg_catalog.pg_proc p ON p.oid = r.oprcode
+                  WHERE o.amopfamily = f.oid AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype AND o.amoppurpose = 's'), false)),
+        pg_catalog.array_agg(f.oid ORDER BY k.position),
+        pg_catalog.array_agg(CASE WHEN k.attnum > 0 THEN a.atttypid WHEN t.typtype = 'p' THEN ia.atttypid ELSE c.opcintype END ORDER BY k.position),
+        EXISTS (SELECT FROM pg_catalog.pg_opclass d JOIN pg_catalog.pg_attribute own ON own.attrelid = x.indrelid AND own.attname = $2::name
+                WHERE d.opcmethod = i.relam AND d.opcdefault
+                  AND d.opcintype = CASE own.atttypid WHEN 'varchar'::pg_catalog.regtype THEN 'text'::pg_catalog.regtype ELSE own.atttypid END)
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(x.indkey::int2[]), pg_catalog.unnest(x.indclass::oid[])) WITH ORDINALITY k (attnum, class, position)
+    JOIN pg_catalog.pg_opclass c ON c.oid = k.class
+    JOIN pg_catalog.pg_opfamily f ON f.oid = c.opcfamily
+    JOIN pg_catalog.pg_type t ON t.oid = c.opcintype
+    JOIN pg_catalog.pg_attribute ia ON ia.attrelid = x.indexrelid AND ia.attnum = k.position
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+    WHERE x.indrelid = $1 AND k.position <= x.indnkeyatts GROUP BY x.indexrelid, x.indrelid, i.relam";
+
+pub struct Search {
+    index: pg_sys::Oid,
+    method: pg_sys::Oid,
+    serves: bool,
+    families: Vec<pg_sys::Oid>,
+    types: Vec<pg_sys::Oid>,
+    takes_tenant: bool,
+}
+
+/// What can be done about an index that is not searched.
+pub enum Remedy {
+    /// One that begins with the tenant column, which needs this extension.
+    Counterpart(Option<&'static str>),
+    /// Nothing that could be put into a statement.
+    Note(String),
+}
+
+pub fn of_member(member: &Member) -> Result<Vec<Search>> {
+    query::rows(SEARCHED, &[member.table.oid.into(), member.column.as_str().into()], |row| {
+        Ok(Search {
+            index: row.must(1)?,
+            method: row.must(2)?,
+            serves: row.must(3)?,
+            families: row.must(4)?,
+            types: row.must(5)?,
+            takes_tenant: row.must(6)?,
+        })
+    })
+}
+
+pub fn problem(index: &Index, member: &Member) -> Problem {
+    let text =
+        format!("row security keeps statements from searching index {} of {}", ident(&index.name), member.table.name);
+    Problem { kind: INDEX, object: index.name.clone(), text }
+}
+
+impl Search {
+    /// Whether the guard's planner searches such an index where it begins with the tenant column.
+    fn is_known(&self) -> bool {
+        self.families.iter().zip(&self.types).all(|(family, key)| operator_class::is_known(self.method, *family, *key))
+    }
+}
+
+/// What can be done about an index of `member`; None where nothing has to be.
+pub fn remedy(index: &Index, member: &Member, searches: &[Search]) -> Option<Remedy> {
+    if !index.valid || index.is_attached {
+        return None;
+    }
+    let search = searches.iter().find(|search| search.index == index.oid)?;
+    if search.serves || member.indexes.iter().any(|other| other.serves_in_place_of(index, &member.column)) {
+        return None;
+    }
+    let column = ident(&member.column);
+    let gin_or_gist = matches!(index.method.as_str(), "gin" | "gist");
+    if index.is_led && (!gin_or_gist || search.is_known()) {
+        return None;
+    }
+    Some(match index.method.as_str() {
+        "btree" | "hash" => Remedy::Counterpart(None),
+        "gin" | "gist" if !search.is_known() => Remedy::Note(format!(
+            "nor would they with {column} in front: its operator class is none of those that are known to tell nothing of other tenants' keys"
+        )),
+        "gin" => Remedy::Counterpart((!search.takes_tenant).then_some("btree_gin")),
+        "gist" => Remedy::Counterpart((!search.takes_tenant).then_some("btree_gist")),
+        method => Remedy::Note(format!(
+            "no index of method {method} can tell the rows of a tenant apart: use btree, GIN or GiST, with {column} in front"
+        )),
+    })
+}
