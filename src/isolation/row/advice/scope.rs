@@ -58,6 +58,10 @@ impl Scope {
     fn add(&mut self, root: pg_sys::Oid, is_asked: bool) -> Result<()> {
         for table in inspect::hierarchy(root)? {
             let Some(column) = self.column_of(table.oid).map(str::to_owned) else { continue };
+            // A partition may have come before the whole.
+            if self.member(table.oid).is_some() {
+                continue;
+            }
             let indexes = index::of_tables(vec![table.oid], &column)?;
             self.members.push(Member { table, column, is_asked, indexes });
         }
