@@ -123,6 +123,28 @@ fn a_partition_is_advised_with_its_table() {
     assert_eq!(of(&mut admin, "events_2_a"), of(&mut admin, "events"));
 }
 
+/// Advice on one table looks at the parents of its references, too: at a partition here, and at what that is a part of.
+#[test]
+fn what_advice_on_one_table_needs_of_others_is_built_once() {
+    let tables = "CREATE TABLE wholes (id int PRIMARY KEY, tenant_id uuid) PARTITION BY LIST (id);
+        CREATE TABLE parts PARTITION OF wholes DEFAULT;
+        CREATE TABLE users (tenant_id uuid, whole int REFERENCES wholes, part int REFERENCES parts)";
+    let database = protected("advice_parents", tables, &["wholes", "users"]);
+    let mut admin = database.connect("admin");
+    let statements = simple(
+        &mut admin,
+        "SELECT statement FROM protection_advice('users') WHERE statement LIKE 'CREATE%' ORDER BY step",
+    );
+    let statements: Vec<String> = statements.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    assert_eq!(statements.len(), 3, "{statements:#?}");
+    follow(&database);
+    let mut superuser = database.superuser();
+    assert_eq!(
+        count(&mut superuser, "pg_constraint WHERE conrelid = 'users'::regclass AND array_length(conkey, 1) < 2"),
+        0
+    );
+}
+
 /// Who owns a table may lack what its changes ask for: rights on the schema, and on the table that it refers to.
 #[test]
 fn what_an_owner_lacks_is_lent() {

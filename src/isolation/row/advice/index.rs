@@ -19,7 +19,8 @@ const SEARCHED: &str = "SELECT x.indexrelid, i.relam, pg_catalog.bool_and(k.attn
         pg_catalog.array_agg(CASE WHEN k.attnum > 0 THEN a.atttypid WHEN t.typtype = 'p' THEN ia.atttypid ELSE c.opcintype END ORDER BY k.position),
         EXISTS (SELECT FROM pg_catalog.pg_opclass d JOIN pg_catalog.pg_attribute own ON own.attrelid = x.indrelid AND own.attname = $2::name
                 WHERE d.opcmethod = i.relam AND d.opcdefault
-                  AND d.opcintype = CASE own.atttypid WHEN 'varchar'::pg_catalog.regtype THEN 'text'::pg_catalog.regtype ELSE own.atttypid END)
+                  AND d.opcintype = CASE own.atttypid WHEN 'varchar'::pg_catalog.regtype THEN 'text'::pg_catalog.regtype ELSE own.atttypid END),
+        x.indrelid
     FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(x.indkey::int2[]), pg_catalog.unnest(x.indclass::oid[])) WITH ORDINALITY k (attnum, class, position)
     JOIN pg_catalog.pg_opclass c ON c.oid = k.class
@@ -27,9 +28,10 @@ const SEARCHED: &str = "SELECT x.indexrelid, i.relam, pg_catalog.bool_and(k.attn
     JOIN pg_catalog.pg_type t ON t.oid = c.opcintype
     JOIN pg_catalog.pg_attribute ia ON ia.attrelid = x.indexrelid AND ia.attnum = k.position
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-    WHERE x.indrelid = $1 AND k.position <= x.indnkeyatts GROUP BY x.indexrelid, x.indrelid, i.relam";
+    WHERE x.indrelid = ANY ($1) AND k.position <= x.indnkeyatts GROUP BY x.indexrelid, x.indrelid, i.relam";
 
 pub struct Search {
+    pub table: pg_sys::Oid,
     index: pg_sys::Oid,
     method: pg_sys::Oid,
     serves: bool,
@@ -46,19 +48,6 @@ pub enum Remedy {
     Note(String),
 }
 
-pub fn of_member(member: &Member) -> Result<Vec<Search>> {
-    query::rows(SEARCHED, &[member.table.oid.into(), member.column.as_str().into()], |row| {
-        Ok(Search {
-            index: row.must(1)?,
-            method: row.must(2)?,
-            serves: row.must(3)?,
-            families: row.must(4)?,
-            types: row.must(5)?,
-            takes_tenant: row.must(6)?,
-        })
-    })
-}
-
 pub fn problem(index: &Index, member: &Member) -> Problem {
     let text =
         format!("row security keeps statements from searching index {} of {}", ident(&index.name), member.table.name);
@@ -66,6 +55,21 @@ pub fn problem(index: &Index, member: &Member) -> Problem {
 }
 
 impl Search {
+    /// Those of the indexes of these tables, where `column` is the tenant's.
+    pub fn of_tables(tables: Vec<pg_sys::Oid>, column: &str) -> Result<Vec<Self>> {
+        query::rows(SEARCHED, &[tables.into(), column.into()], |row| {
+            Ok(Self {
+                index: row.must(1)?,
+                method: row.must(2)?,
+                serves: row.must(3)?,
+                families: row.must(4)?,
+                types: row.must(5)?,
+                takes_tenant: row.must(6)?,
+                table: row.must(7)?,
+            })
+        })
+    }
+
     /// Whether the guard's planner searches such an index where it begins with the tenant column.
     fn is_known(&self) -> bool {
         self.families.iter().zip(&self.types).all(|(family, key)| operator_class::is_known(self.method, *family, *key))
@@ -73,11 +77,11 @@ impl Search {
 }
 
 /// What can be done about an index of `member`; None where nothing has to be.
-pub fn remedy(index: &Index, member: &Member, searches: &[Search]) -> Option<Remedy> {
+pub fn remedy(index: &Index, member: &Member) -> Option<Remedy> {
     if !index.valid || index.is_attached {
         return None;
     }
-    let search = searches.iter().find(|search| search.index == index.oid)?;
+    let search = member.searches.iter().find(|search| search.index == index.oid)?;
     if search.serves || member.indexes.iter().any(|other| other.serves_in_place_of(index, &member.column)) {
         return None;
     }

@@ -188,13 +188,12 @@ fn extend(steps: &mut Vec<Step>, name: &str, table: &str, problem: &Problem) -> 
 /// Indexes that are not searched get one that is, and go.
 fn serve<'a>(steps: &mut Vec<Step>, scope: &'a Scope, work: &mut Work<'a>, builder: &mut Builder) -> Result<()> {
     let member = work.member;
-    let searches = index::of_member(member)?;
     for own in &member.indexes {
         if own.reaches_across() || own.is_exclusion() {
             continue;
         }
         let problem = index::problem(own, member);
-        let needed = match index::remedy(own, member, &searches) {
+        let needed = match index::remedy(own, member) {
             None => continue,
             Some(Remedy::Note(note)) => {
                 steps.push(Step::impossible(&member.table.name, &problem, note));

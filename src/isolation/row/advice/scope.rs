@@ -2,6 +2,7 @@
 
 use super::super::inspect::{self, Table, TenantType};
 use super::super::protect;
+use super::index::Search;
 use crate::error::{Error, Result};
 use crate::isolation::keys::foreign_key::{self, ForeignKey};
 use crate::isolation::keys::index::{self, Index};
@@ -21,6 +22,7 @@ pub struct Member {
     /// Whether advice is given on it, or on a table that it is a part of; others are parents of their foreign keys.
     pub is_asked: bool,
     pub indexes: Vec<Index>,
+    pub searches: Vec<Search>,
 }
 
 pub struct Scope {
@@ -56,11 +58,26 @@ impl Scope {
     }
 
     fn add(&mut self, root: pg_sys::Oid, is_asked: bool) -> Result<()> {
-        for table in inspect::hierarchy(root)? {
-            let Some(column) = self.column_of(table.oid).map(str::to_owned) else { continue };
-            let indexes = index::of_tables(vec![table.oid], &column)?;
-            self.members.push(Member { table, column, is_asked, indexes });
+        let Some(column) = self.column_of(root).map(str::to_owned) else { return Ok(()) };
+        let mut tables = inspect::hierarchy(root)?;
+        // All of a hierarchy have the column; and a partition may have come before the whole.
+        tables.retain(|table| self.column_of(table.oid).is_some() && self.member(table.oid).is_none());
+        let oids: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
+        let mut indexes: HashMap<u32, Vec<Index>> = HashMap::new();
+        for index in index::of_tables(oids.clone(), &column)? {
+            indexes.entry(index.table.to_u32()).or_default().push(index);
         }
+        let searches = if is_asked { Search::of_tables(oids, &column)? } else { Vec::new() };
+        let mut searched: HashMap<u32, Vec<Search>> = HashMap::new();
+        for search in searches {
+            searched.entry(search.table.to_u32()).or_default().push(search);
+        }
+        self.members.extend(tables.into_iter().map(|table| {
+            let oid = table.oid.to_u32();
+            let (indexes, searches) =
+                (indexes.remove(&oid).unwrap_or_default(), searched.remove(&oid).unwrap_or_default());
+            Member { table, column: column.clone(), is_asked, indexes, searches }
+        }));
         Ok(())
     }
 
