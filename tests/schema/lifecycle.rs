@@ -2,7 +2,7 @@
 
 use super::fixtures::*;
 use harness::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The names of tenants' schemas.
 fn schemas(superuser: &mut Client) -> Vec<String> {
@@ -242,11 +242,11 @@ fn a_clone_is_of_one_moment_while_others_write() {
         tx.batch_execute("INSERT INTO accounts (name) SELECT 'a' || i FROM generate_series(1, 20) i")
             .expect("accounts");
     });
-    let stop = AtomicBool::new(false);
+    let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
     let destinations: Vec<Uuid> = (0..8).map(|number| house.without_schema(&format!("copy-{number}"))).collect();
     std::thread::scope(|scope| {
         for writer in 0..3_i64 {
-            let (stop, mut app) = (&stop, house.connect("app"));
+            let (stop, written, mut app) = (&stop, &written, house.connect("app"));
             scope.spawn(move || {
                 let mut turn = writer;
                 while !stop.load(Ordering::Relaxed) {
@@ -267,11 +267,14 @@ fn a_clone_is_of_one_moment_while_others_write() {
                             );
                         }
                     });
+                    written.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         let mut admin = house.connect("admin");
         for destination in &destinations {
+            let before = written.load(Ordering::Relaxed);
+            wait_until("the writers go on", || written.load(Ordering::Relaxed) > before);
             let clone = admin.query("SELECT clone_tenant_schema($1, $2)", &[&source, destination]);
             if clone.is_err() {
                 stop.store(true, Ordering::Relaxed);
