@@ -7,6 +7,7 @@
 //! - [`sequences`]: sequences that are named by oid.
 //! - [`function`]: functions that run inside a referential action see their tenant only.
 //! - [`index_paths`]: which indexes serve conditions that row security makes wait.
+//! - [`fuzzy_search`]: results of a search do not depend on how many rows others have.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
 //! - [`explain`]: counts of rows that were passed over.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
@@ -17,6 +18,7 @@
 mod exemption;
 mod explain;
 mod function;
+mod fuzzy_search;
 pub mod index_paths;
 pub mod lock;
 mod objects;
@@ -48,6 +50,7 @@ pub fn init() {
     permissions::init();
     objects::init();
     function::init();
+    fuzzy_search::init();
     index_paths::init();
     statistics::init();
     sequences::init();

@@ -1,5 +1,5 @@
 //! Event triggers: a partition or child of a protected table is protected in the statement that makes it one, and stays so when it is
-//! detached; row security and the policies stay as they were made; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
+//! detached; row security and the policies stay as they were made, and no parent opens it; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
 
 use super::inspect;
 use super::matview;
@@ -34,6 +34,12 @@ const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_in
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
     WHERE (i.inhrelid = $1 OR i.inhparent = $1)
       AND NOT EXISTS (SELECT FROM tenancy.protected_tables c WHERE c.table_name = i.inhrelid)";
+/// A protected table's parent that is not protected, where one of the two was just changed.
+const OPEN_PARENT: &str =
+    "SELECT i.inhrelid::pg_catalog.regclass::pg_catalog.text, i.inhparent::pg_catalog.regclass::pg_catalog.text
+    FROM pg_catalog.pg_inherits i JOIN tenancy.protected_tables p ON p.table_name = i.inhrelid
+    WHERE (i.inhrelid = $1 OR i.inhparent = $1)
+      AND NOT EXISTS (SELECT FROM tenancy.protected_tables q WHERE q.table_name = i.inhparent) LIMIT 1";
 /// The tenant column may have been renamed: the policy knows which one it is.
 const UPDATE_COLUMN: &str = "UPDATE tenancy.protected_tables p SET tenant_column = a.attname
     FROM pg_catalog.pg_policy l
@@ -115,6 +121,18 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Fails when a protected table has become a partition or child of one that is not: the policies of the table that a statement names are those that
+/// hold, and so its rows would be everybody's through that. Superusers make such mistakes too; a restore attaches before it protects.
+fn refuse_open_parent(changed: pg_sys::Oid) -> Result<()> {
+    let found = query::current_rows(OPEN_PARENT, &[changed.into()], |row| {
+        Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+    })?;
+    match found.into_iter().next() {
+        None => Ok(()),
+        Some((child, parent)) => Err(inspect::open_parent(&child, &parent)),
+    }
+}
+
 /// Fails when the statement has opened a protected table. Owners' tools that compare models with the database would do that without a word; a
 /// superuser may, as a restore does that begins by removing what is there.
 fn refuse_opened(changed: &'static str) -> Result<()> {
@@ -189,6 +207,7 @@ fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
         refuse_while_bound(relation)?;
         query::run(UPDATE_COLUMN, &[relation.into()])?;
         protect_children(relation)?;
+        refuse_open_parent(relation)?;
         query::run(UPDATE_ROOTS, &[relation.into()])?;
         matview::refuse(relation)?;
     }
