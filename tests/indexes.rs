@@ -419,6 +419,20 @@ fn who_was_bound_by_a_credential_gets_no_counts() {
         assert!(fault.message().contains("EXPLAIN ANALYZE of protected table public.docs"), "{explain}: {fault:?}");
         client.batch_execute("ROLLBACK").expect("roll back");
     }
+    // A statement that is planned already can be explained before a tenant is bound, and bind it itself.
+    client
+        .batch_execute(
+            "SET plan_cache_mode = force_generic_plan; PREPARE late (text) AS WITH who AS MATERIALIZED (SELECT authenticate_api_key($1) AS is)
+             SELECT * FROM who, LATERAL (SELECT * FROM docs WHERE amount = 5 AND who.is::text IS NOT NULL OFFSET 0) AS found",
+        )
+        .expect("prepare");
+    client
+        .batch_execute(&format!(
+            "{authenticate}; EXPLAIN EXECUTE late ('{key}'); EXECUTE late ('{key}'); COMMIT; BEGIN"
+        ))
+        .expect("plan");
+    fails(client.batch_execute(&format!("EXPLAIN ANALYZE EXECUTE late ('{key}')")), "42501");
+    client.batch_execute("ROLLBACK; RESET plan_cache_mode").expect("roll back");
     // What tells nothing goes on: plans, other tables, statements after a refused one, and the trusted backend.
     client.batch_execute(&authenticate).expect("authenticate");
     client

@@ -134,10 +134,16 @@ fn refuse_open_parent(changed: pg_sys::Oid) -> Result<()> {
 }
 
 /// Fails when the statement has opened a protected table. Owners' tools that compare models with the database would do that without a word; a
-/// superuser may, as a restore does that begins by removing what is there.
+/// superuser may, as a restore does that begins by removing what is there. Our own DDL changes row security of tables that it does not make only to protect
+/// them or to take that off; in what makes a schema, users' code runs.
 fn refuse_opened(changed: &'static str) -> Result<()> {
-    // SAFETY: reads the role's attributes.
-    if own_ddl::is_running() || unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) } {
+    let may = if own_ddl::is_running() {
+        !guard::schema::is_worked_on()
+    } else {
+        // SAFETY: reads the role's attributes.
+        unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) }
+    };
+    if may {
         return Ok(());
     }
     for table in query::rows(changed, &[], |row| row.must::<pg_sys::Oid>(1))? {
@@ -181,11 +187,14 @@ pub unsafe fn command_tag(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Co
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
-    use pg_sys::CommandTag::{CMDTAG_CREATE_RULE, CMDTAG_CREATE_VIEW};
+    use pg_sys::CommandTag::{CMDTAG_ALTER_POLICY, CMDTAG_ALTER_TABLE, CMDTAG_CREATE_RULE, CMDTAG_CREATE_VIEW};
     // SAFETY: PostgreSQL is calling this function with this record.
     let tag = unsafe { command_tag(fcinfo) };
-    // Users' code may run within our own DDL. What it does to views is looked at here, the rest by verify_protection().
+    // Users' code may run within our own DDL. What it does to views and to row security is looked at here, the rest by verify_protection().
     if own_ddl::is_running() && !matches!(tag, Some(CMDTAG_CREATE_RULE | CMDTAG_CREATE_VIEW)) {
+        if matches!(tag, Some(CMDTAG_ALTER_TABLE | CMDTAG_ALTER_POLICY)) {
+            refuse_opened(GUARDS_CHANGED)?;
+        }
         return Ok(());
     }
     for table in query::rows(LABELLED, &[], |row| row.must::<String>(1))? {
