@@ -179,6 +179,24 @@ pub unsafe fn relation_uses(
     named.chain(unasked)
 }
 
+/// The server's record of one of its settings, or null.
+#[cfg(feature = "pg15")]
+pub fn setting(name: &std::ffi::CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: the server's array of its settings, each of which has a name.
+    unsafe {
+        let (settings, count) = (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions());
+        (0..count.unsigned_abs() as usize)
+            .map(|index| *settings.add(index))
+            .find(|setting| std::ffi::CStr::from_ptr((**setting).name) == name)
+            .unwrap_or(std::ptr::null_mut())
+    }
+}
+#[cfg(not(feature = "pg15"))]
+pub fn setting(name: &std::ffi::CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: a look-up by a C string, which returns null where there is no such setting.
+    unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::DEBUG5 as std::ffi::c_int) }
+}
+
 /// The elements of a list of pointers.
 ///
 /// # Safety

@@ -242,6 +242,51 @@ fn beside_a_users_own_policy_all_is_as_postgresql_does_it() {
     assert_eq!(column_as(&mut house.app, house.b, hidden), ["0"]);
 }
 
+/// Such a policy need not name a column.
+#[test]
+fn a_policy_of_no_column_comes_before_a_search_too() {
+    let mut house = House::new("indexes_var_free");
+    house
+        .database
+        .connect("owner")
+        .batch_execute("CREATE POLICY mine ON docs AS RESTRICTIVE USING (current_setting('app.is_open', true) = 'yes')")
+        .expect("create a policy");
+    // Fails at a row that the index has found and that matches up to the backslash.
+    let failing = "SELECT * FROM docs WHERE name LIKE '%c4ca4238a0b9%secret of%\\'";
+    let plan = house.plan(failing);
+    assert!(!searches(&plan, "docs_trigrams"), "{plan}");
+    assert!(column_as(&mut house.app, house.b, failing).is_empty());
+    house.app.batch_execute("SET app.is_open = 'yes'").expect("open");
+    refused_as(&mut house.app, house.b, failing, "22025");
+}
+
+/// GIN drops rows at random where each entry of a search has more rows than the limit, of all tenants.
+#[test]
+fn no_session_has_results_depend_on_how_many_rows_others_have() {
+    let mut house = House::new("indexes_fuzzy");
+    let (key, b) = (create_key(&mut house), house.b);
+    let mut client = house.database.connect("client");
+    for limit in [
+        "SET gin_fuzzy_search_limit = 5",
+        "SET LOCAL gin_fuzzy_search_limit = 5",
+        "SELECT set_config('gin_fuzzy_search_limit', '5', true)",
+        "UPDATE pg_settings SET setting = 5 WHERE name = 'gin_fuzzy_search_limit'",
+        "ALTER ROLE client SET gin_fuzzy_search_limit = 5",
+    ] {
+        client.batch_execute(&format!("BEGIN; SELECT authenticate_api_key('{key}')")).expect("authenticate");
+        fails(client.batch_execute(limit), "42501");
+        client.batch_execute("ROLLBACK").expect("roll back");
+    }
+    // Where an administrator has set it, no index of GIN is searched for what waits for the policies.
+    let mut superuser = house.database.superuser();
+    superuser.batch_execute("ALTER ROLE app SET gin_fuzzy_search_limit = 5").expect("set");
+    let mut limited = house.database.connect("app");
+    superuser.batch_execute("ALTER ROLE app RESET gin_fuzzy_search_limit").expect("reset");
+    let plan = plan_as(&mut limited, b, "SELECT * FROM docs WHERE tags @> '{tag77}'");
+    assert!(!plan.contains("docs_tags"), "{plan}");
+    assert_eq!(column_as(&mut limited, b, "SELECT id FROM docs WHERE tags @> '{tag77}'").len(), 6);
+}
+
 /// What a search may say of rows that are not the tenant's: nothing, by errors, notices or counts, for conditions that fail, tell or cast.
 #[test]
 fn no_search_tells_of_another_tenants_rows() {
@@ -374,6 +419,16 @@ fn who_was_bound_by_a_credential_gets_no_counts() {
         assert!(fault.message().contains("EXPLAIN ANALYZE of protected table public.docs"), "{explain}: {fault:?}");
         client.batch_execute("ROLLBACK").expect("roll back");
     }
+    // A statement that is planned already can be explained before a tenant is bound, and bind it itself.
+    client
+        .batch_execute(
+            "SET plan_cache_mode = force_generic_plan; PREPARE late (text) AS WITH who AS MATERIALIZED (SELECT authenticate_api_key($1) AS is)
+             SELECT * FROM who, LATERAL (SELECT * FROM docs WHERE amount = 5 AND who.is::text IS NOT NULL OFFSET 0) AS found",
+        )
+        .expect("prepare");
+    client.batch_execute(&format!("{authenticate}; EXPLAIN EXECUTE late ('{key}'); COMMIT; BEGIN")).expect("plan");
+    fails(client.batch_execute(&format!("EXPLAIN ANALYZE EXECUTE late ('{key}')")), "42501");
+    client.batch_execute("ROLLBACK; RESET plan_cache_mode").expect("roll back");
     // What tells nothing goes on: plans, other tables, statements after a refused one, and the trusted backend.
     client.batch_execute(&authenticate).expect("authenticate");
     client

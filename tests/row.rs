@@ -941,6 +941,39 @@ fn inheritance_children_are_protected_now_and_later() {
     pair.isolates("birds", "tenant_id");
 }
 
+/// The policies of the table that a statement names are those that hold: through an open parent the rows would be everybody's.
+#[test]
+fn no_parent_opens_a_protected_table() {
+    let mut pair = Pair::with_notes("row_open_parent");
+    pair.write("INSERT INTO notes (body) VALUES ('mine')");
+    as_owner(
+        &pair.database,
+        "CREATE TABLE several (LIKE notes) PARTITION BY RANGE (id); CREATE TABLE parent (tenant_id uuid); \
+         GRANT ALL ON several, parent TO app",
+    );
+    let before = catalogs(&pair.database);
+    for role in ["owner", "postgres"] {
+        for statement in [
+            "ALTER TABLE several ATTACH PARTITION notes DEFAULT",
+            "ALTER TABLE notes INHERIT parent",
+            "CREATE TABLE child () INHERITS (notes, parent)",
+            "DO $$ BEGIN ALTER TABLE notes INHERIT parent; END $$",
+        ] {
+            let fault = fails(pair.database.connect(role).batch_execute(statement), "55000");
+            assert!(fault.message().contains("which is not protected"), "{role}: {statement}: {fault:?}");
+        }
+    }
+    assert_eq!(catalogs(&pair.database), before);
+    for table in ["several", "parent"] {
+        assert_eq!(count(&mut pair.app, table), 0);
+    }
+    // The hint is the way: the parent first.
+    assert!(protect(&pair.database, "'several'"));
+    as_owner(&pair.database, "ALTER TABLE several ATTACH PARTITION notes DEFAULT");
+    pair.isolates("several", "tenant_id");
+    pair.isolates("notes", "tenant_id");
+}
+
 #[test]
 fn inheriting_rows_of_no_known_tenant_is_refused() {
     let pair = Pair::with_notes("row_inherit_rows");

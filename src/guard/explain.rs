@@ -2,6 +2,7 @@
 //! the tenant was bound by a credential, and whoever brought that has no business with other tenants. A backend that chooses the tenant may
 //! read them all.
 
+use super::session_is_guarded;
 use crate::backend::BackendStatic;
 use crate::context::{self, Source};
 use crate::raw::process_utility_hook;
@@ -24,9 +25,12 @@ pub fn init() {
     }
 }
 
-/// Whether counts of rows are about to be shown to somebody who may know of one tenant only.
+/// Whether counts of rows are about to be shown to somebody who may know of one tenant only. Where no tenant is bound yet, the statement itself may present
+/// a credential before it reads the table.
 pub fn would_tell() -> bool {
-    DEPTH.get() != 0 && context::bound().is_some_and(|context| matches!(context.source, Source::ApiKey | Source::Jwt))
+    DEPTH.get() != 0
+        && context::bound()
+            .map_or_else(session_is_guarded, |context| matches!(context.source, Source::ApiKey | Source::Jwt))
 }
 
 process_utility_hook!(utility, PREVIOUS_UTILITY, before_utility, after_utility);

@@ -108,9 +108,10 @@ impl Guard {
     unsafe fn of(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> Option<Guard> {
         // SAFETY: the caller's promise.
         unsafe {
+            // What is pseudoconstant is asked once, before the table is read at all.
             let mut of_rows = list::<pg_sys::RestrictInfo>((*rel).baserestrictinfo).filter(|condition| {
                 let condition = &**condition;
-                condition.security_level < (*root).qual_security_level && !condition.clause_relids.is_null()
+                condition.security_level < (*root).qual_security_level && !condition.pseudoconstant
             });
             let (condition, others) = (of_rows.next()?, of_rows.next());
             if others.is_some() || !pg_sys::restriction_is_securely_promotable(condition, rel) {
@@ -135,6 +136,9 @@ impl Guard {
             }
             if index.relam == pg_sys::BTREE_AM_OID {
                 return true;
+            }
+            if index.relam == pg_sys::GIN_AM_OID && pg_sys::GinFuzzySearchLimit != 0 {
+                return false;
             }
             let targets = PgList::<pg_sys::TargetEntry>::from_pg(index.indextlist);
             (0..keys).all(|key| {

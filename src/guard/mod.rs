@@ -8,6 +8,7 @@
 //! - [`function`]: functions that run inside a referential action see their tenant only.
 //! - [`index_paths`]: which indexes serve conditions that row security makes wait.
 //! - [`operator_class`]: which of them keep other tenants' keys to themselves.
+//! - [`fuzzy_search`]: results of a search do not depend on how many rows others have.
 //! - [`statistics`]: planning tells nothing of other tenants' values.
 //! - [`explain`]: counts of rows that were passed over.
 //! - [`lock`]: the lock that a writer shares and a change of state takes alone.
@@ -18,6 +19,7 @@
 mod exemption;
 mod explain;
 mod function;
+mod fuzzy_search;
 mod index_paths;
 pub mod lock;
 mod objects;
@@ -50,6 +52,7 @@ pub fn init() {
     permissions::init();
     objects::init();
     function::init();
+    fuzzy_search::init();
     index_paths::init();
     statistics::init();
     sequences::init();

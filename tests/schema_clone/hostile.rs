@@ -205,6 +205,40 @@ fn a_templates_code_never_runs_with_anybody_elses_rights() {
     assert!(one::<Option<Uuid>>(&mut operator, "SELECT current_tenant_or_null()", &[]).is_none());
 }
 
+/// The event triggers look away from the product's own DDL, but not from what users' code does within.
+#[test]
+fn a_templates_code_opens_no_protected_table() {
+    let database = Database::new("hostile_opens");
+    let mut superuser = database.superuser();
+    load(
+        &database,
+        "postgres",
+        "CREATE SCHEMA opens AUTHORIZATION owner; SET ROLE owner; CREATE TABLE notes (tenant_id uuid, body text);
+         CREATE FUNCTION opens.attempt(id integer) RETURNS boolean LANGUAGE plpgsql AS $$
+            BEGIN EXECUTE current_setting('test.attempt'); RETURN true; END $$;
+         CREATE TABLE opens.rows (id integer PRIMARY KEY); INSERT INTO opens.rows VALUES (1);
+         ALTER TABLE opens.rows ADD CHECK (opens.attempt(id)) NOT VALID",
+    );
+    let (mut admin, mut operator) = (database.connect("admin"), database.connect("operator"));
+    assert!(one::<bool>(&mut admin, "SELECT protect_table('notes')", &[]));
+    one::<String>(&mut admin, "SELECT register_template('t', 'opens', data_tables => '{rows}')", &[]);
+    let create = "SELECT create_tenant('Copied', slug => 'copied', isolation => 'schema', template => 't')";
+    for attempt in [
+        "ALTER TABLE public.notes NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY tenancy_isolation ON public.notes",
+        "ALTER POLICY tenancy_isolation ON public.notes USING (true)",
+    ] {
+        for client in [&mut operator, &mut superuser] {
+            client.execute("SELECT set_config('test.attempt', $1, false)", &[&attempt]).expect("choose");
+            let fault = fails(client.batch_execute(create), "42501");
+            assert!(fault.message().contains("row security of protected table public.notes"), "{attempt}: {fault:?}");
+        }
+    }
+    operator.execute("SELECT set_config('test.attempt', 'SELECT 1', false)", &[]).expect("choose");
+    operator.batch_execute(create).expect("copy");
+    assert!(one::<bool>(&mut superuser, "SELECT intact FROM tenancy.protection_status", &[]));
+}
+
 #[test]
 fn what_a_superuser_owns_is_copied_with_its_owner() {
     let world = World::of(

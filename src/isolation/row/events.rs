@@ -1,5 +1,5 @@
 //! Event triggers: a partition or child of a protected table is protected in the statement that makes it one, and stays so when it is
-//! detached; row security and the policies stay as they were made; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
+//! detached; row security and the policies stay as they were made, and no parent opens it; a materialised view over a protected table fails; an exempt view that is defined anew is exempt no more; what is dropped is forgotten.
 
 use super::inspect;
 use super::matview;
@@ -34,6 +34,12 @@ const NEW_CHILDREN: &str = "SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_in
     JOIN tenancy.protected_tables p ON p.table_name = i.inhparent
     WHERE (i.inhrelid = $1 OR i.inhparent = $1)
       AND NOT EXISTS (SELECT FROM tenancy.protected_tables c WHERE c.table_name = i.inhrelid)";
+/// A protected table's parent that is not protected, where one of the two was just changed.
+const OPEN_PARENT: &str =
+    "SELECT i.inhrelid::pg_catalog.regclass::pg_catalog.text, i.inhparent::pg_catalog.regclass::pg_catalog.text
+    FROM pg_catalog.pg_inherits i JOIN tenancy.protected_tables p ON p.table_name = i.inhrelid
+    WHERE (i.inhrelid = $1 OR i.inhparent = $1)
+      AND NOT EXISTS (SELECT FROM tenancy.protected_tables q WHERE q.table_name = i.inhparent) LIMIT 1";
 /// The tenant column may have been renamed: the policy knows which one it is.
 const UPDATE_COLUMN: &str = "UPDATE tenancy.protected_tables p SET tenant_column = a.attname
     FROM pg_catalog.pg_policy l
@@ -115,11 +121,29 @@ fn refuse_while_bound(relation: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Fails when a protected table has become a partition or child of one that is not: the policies of the table that a statement names are those that
+/// hold, and so its rows would be everybody's through that. Superusers make such mistakes too; a restore attaches before it protects.
+fn refuse_open_parent(changed: pg_sys::Oid) -> Result<()> {
+    let found = query::current_rows(OPEN_PARENT, &[changed.into()], |row| {
+        Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+    })?;
+    match found.into_iter().next() {
+        None => Ok(()),
+        Some((child, parent)) => Err(inspect::open_parent(&child, &parent)),
+    }
+}
+
 /// Fails when the statement has opened a protected table. Owners' tools that compare models with the database would do that without a word; a
-/// superuser may, as a restore does that begins by removing what is there.
+/// superuser may, as a restore does that begins by removing what is there. Our own DDL changes row security of tables that it does not make only to protect
+/// them or to take that off; in what makes a schema, users' code runs.
 fn refuse_opened(changed: &'static str) -> Result<()> {
-    // SAFETY: reads the role's attributes.
-    if own_ddl::is_running() || unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) } {
+    let may = if own_ddl::is_running() {
+        !guard::schema::is_worked_on()
+    } else {
+        // SAFETY: reads the role's attributes.
+        unsafe { pg_sys::superuser_arg(raw::GetOuterUserId()) }
+    };
+    if may {
         return Ok(());
     }
     for table in query::rows(changed, &[], |row| row.must::<pg_sys::Oid>(1))? {
@@ -163,11 +187,14 @@ pub unsafe fn command_tag(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Co
 #[pg_extern(sql = "CREATE FUNCTION tenancy.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE c SECURITY DEFINER SET search_path TO pg_catalog, pg_temp AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';")]
 fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
-    use pg_sys::CommandTag::{CMDTAG_CREATE_RULE, CMDTAG_CREATE_VIEW};
+    use pg_sys::CommandTag::{CMDTAG_ALTER_POLICY, CMDTAG_ALTER_TABLE, CMDTAG_CREATE_RULE, CMDTAG_CREATE_VIEW};
     // SAFETY: PostgreSQL is calling this function with this record.
     let tag = unsafe { command_tag(fcinfo) };
-    // Users' code may run within our own DDL. What it does to views is looked at here, the rest by verify_protection().
+    // Users' code may run within our own DDL. What it does to views and to row security is looked at here, the rest by verify_protection().
     if own_ddl::is_running() && !matches!(tag, Some(CMDTAG_CREATE_RULE | CMDTAG_CREATE_VIEW)) {
+        if matches!(tag, Some(CMDTAG_ALTER_TABLE | CMDTAG_ALTER_POLICY)) {
+            refuse_opened(GUARDS_CHANGED)?;
+        }
         return Ok(());
     }
     for table in query::rows(LABELLED, &[], |row| row.must::<String>(1))? {
@@ -189,6 +216,7 @@ fn on_ddl_command_end(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<()> {
         refuse_while_bound(relation)?;
         query::run(UPDATE_COLUMN, &[relation.into()])?;
         protect_children(relation)?;
+        refuse_open_parent(relation)?;
         query::run(UPDATE_ROOTS, &[relation.into()])?;
         matview::refuse(relation)?;
     }

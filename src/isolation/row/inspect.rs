@@ -189,11 +189,16 @@ pub fn hierarchy(root: pg_sys::Oid) -> Result<Vec<Table>> {
 pub fn refuse_open_parent(table: &Table) -> Result<()> {
     match query::value::<String>(PARENT, &[table.oid.into()])? {
         None => Ok(()),
-        Some(parent) => Err(Error::Unprotectable(
-            format!("{} is a partition or child of {parent}, which is not protected", table.name),
-            format!("SELECT protect_table('{}');", parent.replace('\'', "''")),
-        )),
+        Some(parent) => Err(open_parent(&table.name, &parent)),
     }
+}
+
+/// That the rows of a table would be open through its parent.
+pub fn open_parent(table: &str, parent: &str) -> Error {
+    Error::Unprotectable(
+        format!("{table} is a partition or child of {parent}, which is not protected"),
+        format!("SELECT protect_table('{}');", parent.replace('\'', "''")),
+    )
 }
 
 /// The tenant column of `table`, None when there is no such column; `by_key` where a text is the application's own key. Fails on a column
