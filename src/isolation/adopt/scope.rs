@@ -3,7 +3,7 @@
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::isolation::row::inspect::{self, Column, Table, TenantType};
-use crate::isolation::row::protect;
+use crate::isolation::row::registry;
 use crate::label;
 use crate::query;
 use pgrx::pg_sys;
@@ -37,7 +37,7 @@ impl Root {
 
     fn of(oid: pg_sys::Oid, request: &Request) -> Result<Self> {
         let members = inspect::hierarchy(oid)?;
-        let protection = protect::registered(oid)?;
+        let protection = registry::registered(oid)?;
         if let Some(protection) = &protection
             && protection.column != request.column
         {

@@ -4,6 +4,7 @@
 use super::inspect;
 use super::matview;
 use super::protect;
+use super::registry;
 use super::status;
 use crate::context;
 use crate::error::{Error, Result, SqlResult};
@@ -99,7 +100,7 @@ fn protect_children(changed: pg_sys::Oid) -> Result<()> {
     let children: Vec<(pg_sys::Oid, pg_sys::Oid)> =
         query::rows(NEW_CHILDREN, &[changed.into()], |row| Ok((row.must(1)?, row.must(2)?)))?;
     for (child, parent) in children {
-        let Some(protection) = protect::registered(parent)? else { continue };
+        let Some(protection) = registry::registered(parent)? else { continue };
         protect::protect_all(&inspect::hierarchy(child)?, &protection)?;
         matview::refuse_all()?;
     }
@@ -147,7 +148,7 @@ fn refuse_opened(changed: &'static str) -> Result<()> {
         return Ok(());
     }
     for table in query::rows(changed, &[], |row| row.must::<pg_sys::Oid>(1))? {
-        if let Some(protection) = protect::registered(table)?
+        if let Some(protection) = registry::registered(table)?
             && !status::is_closed(table, &protection)?
         {
             return Err(Error::Opened(relation::name(table)));

@@ -1,7 +1,7 @@
 //! Isolation by rows: tables that tenants share, guarded by row security.
 //!
 //! [`protect`] puts a table and all its partitions and inheritance children under the policies of [`policy`], after [`inspect`] found
-//! that it can be; [`advice`] says which of its keys reach across tenants, which of its indexes serve none of them, and what mends both; [`events`] keeps new partitions protected and
+//! that it can be, and notes it in [`registry`]; [`advice`] says which of its keys reach across tenants, which of its indexes serve none of them, and what mends both; [`events`] keeps new partitions protected and
 //! materialised views out; [`erase`] removes a tenant's rows.
 
 mod advice;
@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod matview;
 mod policy;
 pub mod protect;
+pub mod registry;
 mod status;
 pub mod validate;
 

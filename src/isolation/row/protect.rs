@@ -4,6 +4,7 @@
 //! that owner; the rest is catalog work.
 
 use super::inspect::{self, Column, Table, TenantType};
+use super::registry::{Protection, registered};
 use super::{advice, matview, policy, validate};
 use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
@@ -22,8 +23,6 @@ const MAX_COLUMN_NAME: usize = 63;
 const REGISTER: &str = "INSERT INTO tenancy.protected_tables (table_name, root, tenant_column, tenant_type, had_row_security, had_force)
     VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (table_name) DO UPDATE SET root = excluded.root, tenant_column = excluded.tenant_column, tenant_type = excluded.tenant_type";
-const REGISTERED: &str =
-    "SELECT root::oid, tenant_column::text, tenant_type FROM tenancy.protected_tables WHERE table_name = $1";
 const MEMBERS: &str = "SELECT table_name::oid, had_row_security, had_force FROM tenancy.protected_tables WHERE root = $1 ORDER BY table_name";
 /// Rows of such a tenant would stay where nobody looks for them.
 const MOVING: &str = "SELECT slug FROM tenancy.tenants WHERE status = 'moving' OR moved_from = 'row' LIMIT 1";
@@ -39,25 +38,6 @@ const RIGHTS_TO_LEND: &str = "SELECT r.privilege, pg_catalog.quote_ident(o.rolna
 const COUNTED: &str = "SELECT t.tgrelid::pg_catalog.regclass::text FROM pg_catalog.pg_trigger t
     WHERE t.tgrelid = ANY ($1) AND t.tgfoid = 'tenancy.count_rows()'::pg_catalog.regprocedure LIMIT 1";
 const BYPASSES: &str = "SELECT true FROM pg_catalog.pg_roles WHERE oid = $1 AND (rolsuper OR rolbypassrls)";
-
-/// How a registered table is protected.
-#[derive(Clone)]
-pub struct Protection {
-    pub root: pg_sys::Oid,
-    pub column: String,
-    pub tenant_type: TenantType,
-}
-
-/// The protection of a table, if it has one.
-pub fn registered(table: pg_sys::Oid) -> Result<Option<Protection>> {
-    query::first(REGISTERED, &[table.into()], |row| {
-        Ok(Protection {
-            root: row.must(1)?,
-            column: row.must(2)?,
-            tenant_type: TenantType::from_name(&row.must::<String>(3)?)?,
-        })
-    })
-}
 
 /// Takes a lock that the transaction's end releases, before the table is looked at.
 fn lock(table: pg_sys::Oid) {

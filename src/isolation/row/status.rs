@@ -2,7 +2,7 @@
 
 use super::inspect;
 use super::policy;
-use super::protect::{self, Protection};
+use super::registry::{self, Protection};
 use crate::error::{Error, Result, SqlResult};
 use crate::query;
 use crate::sqltype::RegClass;
@@ -27,7 +27,7 @@ pub fn is_closed(table: pg_sys::Oid, protection: &Protection) -> Result<bool> {
 #[search_path(pg_catalog, pg_temp)]
 fn is_intact(table_name: Option<RegClass>) -> SqlResult<bool> {
     let RegClass(oid) = table_name.ok_or(Error::Null("table_name"))?;
-    let Some(protection) = protect::registered(oid)? else { return Ok(false) };
+    let Some(protection) = registry::registered(oid)? else { return Ok(false) };
     let column = inspect::column(oid, &protection.column, protection.tenant_type.is_key())?;
     Ok(column.is_some_and(|column| column.not_null) && is_closed(oid, &protection)?)
 }

@@ -5,7 +5,7 @@ use crate::audit::{self, Entry};
 use crate::error::{Error, Result, SqlResult};
 use crate::guard;
 use crate::guard::lock::{Mode, Subject};
-use crate::isolation::row::protect;
+use crate::isolation::row::registry;
 use crate::json::Object;
 use crate::label::Use;
 use crate::metering::plan::check_name;
@@ -142,7 +142,7 @@ pub fn is_limited(table: pg_sys::Oid, limited: &Limited) -> Result<bool> {
 
 /// Makes the triggers of one table.
 pub fn create(table: &Member, limited: &Limited) -> Result<()> {
-    if protect::registered(table.oid)?.is_some_and(|protection| protection.tenant_type.is_key()) {
+    if registry::registered(table.oid)?.is_some_and(|protection| protection.tenant_type.is_key()) {
         return Err(Error::Unsupported(format!(
             "rows of {} cannot be counted for a limit: its tenant column holds keys of the application's own",
             table.name

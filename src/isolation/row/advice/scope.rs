@@ -1,7 +1,7 @@
 //! The tables that advice is given on.
 
 use super::super::inspect::{self, Table, TenantType};
-use super::super::protect;
+use super::super::registry;
 use super::index::Search;
 use crate::error::{Error, Result};
 use crate::isolation::keys::foreign_key::{self, ForeignKey};
@@ -97,7 +97,7 @@ impl Scope {
 }
 
 fn root_of(table: pg_sys::Oid) -> Result<pg_sys::Oid> {
-    if let Some(protection) = protect::registered(table)? {
+    if let Some(protection) = registry::registered(table)? {
         return Ok(protection.root);
     }
     let name = inspect::hierarchy(table)?.swap_remove(0).name;
