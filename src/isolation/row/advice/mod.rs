@@ -10,6 +10,7 @@ mod parts;
 mod plan;
 mod reference;
 mod scope;
+mod search;
 mod step;
 mod unique;
 

@@ -2,7 +2,7 @@
 
 use super::super::inspect::{self, Table, TenantType};
 use super::super::registry;
-use super::index::Search;
+use super::search::Search;
 use crate::error::{Error, Result};
 use crate::isolation::keys::foreign_key::{self, ForeignKey};
 use crate::isolation::keys::index::{self, Index};
