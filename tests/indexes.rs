@@ -283,8 +283,7 @@ fn no_session_has_results_depend_on_how_many_rows_others_have() {
     let mut limited = house.database.connect("app");
     superuser.batch_execute("ALTER ROLE app RESET gin_fuzzy_search_limit").expect("reset");
     let plan = plan_as(&mut limited, b, "SELECT * FROM docs WHERE tags @> '{tag77}'");
-    assert!(!plan.contains("docs_tags"), "{plan}");
-    assert_eq!(column_as(&mut limited, b, "SELECT id FROM docs WHERE tags @> '{tag77}'").len(), 6);
+    assert!(!searches(&plan, "docs_tags"), "{plan}");
 }
 
 /// What a search may say of rows that are not the tenant's: nothing, by errors, notices or counts, for conditions that fail, tell or cast.
