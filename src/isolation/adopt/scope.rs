@@ -78,7 +78,7 @@ impl Scope {
     /// One table.
     pub fn of_table(table: pg_sys::Oid, request: &Request) -> Result<Self> {
         let root = Root::of(table, request)?;
-        inspect::refuse_open_parent(root.table())?;
+        inspect::refuse_open_parent(&inspect::hierarchy(root.table().oid)?)?;
         Self::new(vec![root])
     }
 

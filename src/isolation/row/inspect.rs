@@ -130,9 +130,10 @@ const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
            c.relkind::text, c.relpersistence::text, n.nspname::text
     FROM members JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY c.oid <> $1, c.oid";
-const PARENT: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
+const PARENT: &str = "SELECT i.inhrelid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
     JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE i.inhrelid = $1 AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)";
+    WHERE i.inhrelid = ANY ($1) AND c.oid <> ALL ($1) AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)
+    LIMIT 1";
 const COLUMN: &str = "SELECT a.atttypid::oid, a.attnotnull, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '',
         pg_catalog.format_type(a.atttypid, NULL), a.atttypmod, a.attnum < 0, a.attrelid::pg_catalog.regclass::text,
         EXISTS (SELECT FROM pg_catalog.pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic), a.attidentity <> ''
@@ -185,11 +186,18 @@ pub fn hierarchy(root: pg_sys::Oid) -> Result<Vec<Table>> {
     Ok(found.into_iter().map(|(table, ..)| table).collect())
 }
 
-/// Fails when `table` has a parent that is not protected: its rows would be open through it.
-pub fn refuse_open_parent(table: &Table) -> Result<()> {
-    match query::value::<String>(PARENT, &[table.oid.into()])? {
-        None => Ok(()),
-        Some(parent) => Err(open_parent(&table.name, &parent)),
+/// Fails when a table and what inherits from it have another parent, which is not protected: rows would be open through it.
+pub fn refuse_open_parent(tables: &[Table]) -> Result<()> {
+    let oids: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
+    let found = query::first(PARENT, &[oids.into()], |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<String>(2)?)))?;
+    let Some((child, parent)) = found else { return Ok(()) };
+    match tables.iter().find(|table| table.oid == child) {
+        // Neither of two parents can be protected before the other.
+        Some(table) if child != tables[0].oid => Err(Error::Unprotectable(
+            format!("{} is a child of {parent}, too, which is not protected", table.name),
+            format!("ALTER TABLE {} NO INHERIT {parent};", table.name),
+        )),
+        _ => Err(open_parent(&tables[0].name, &parent)),
     }
 }
 

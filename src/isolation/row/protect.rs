@@ -185,7 +185,7 @@ pub fn protect(oid: pg_sys::Oid, column: &str, foreign_key: bool, by_key: bool) 
             "Call unprotect_table() first.".to_owned(),
         ));
     }
-    inspect::refuse_open_parent(&tables[0])?;
+    inspect::refuse_open_parent(&tables)?;
     tables.iter().try_for_each(inspect::refuse_unreachable)?;
     let by_key = by_key || before.as_ref().is_some_and(|before| before.tenant_type.is_key());
     if let Some(before) = &before
