@@ -975,18 +975,18 @@ fn no_parent_opens_a_protected_table() {
     // Of two parents neither can be protected while the other is open.
     as_owner(
         &pair.database,
-        "CREATE TABLE one (tenant_id uuid); CREATE TABLE two (tenant_id uuid); CREATE TABLE both () INHERITS (one, two)",
+        "CREATE TABLE one (tenant_id uuid); CREATE TABLE two (tenant_id uuid); CREATE TABLE heir () INHERITS (one, two)",
     );
     for parent in ["one", "two"] {
         let fault = protect_fails(&pair.database, &format!("'{parent}'"), "55000");
         assert!(
-            fault.hint().is_some_and(|hint| hint.contains("ALTER TABLE public.both NO INHERIT public.")),
+            fault.hint().is_some_and(|hint| hint.contains("ALTER TABLE public.heir NO INHERIT public.")),
             "{fault:?}"
         );
     }
-    as_owner(&pair.database, "ALTER TABLE both NO INHERIT two");
+    as_owner(&pair.database, "ALTER TABLE heir NO INHERIT two");
     assert!(protect(&pair.database, "'one'"));
-    fails(pair.database.connect("owner").batch_execute("ALTER TABLE both INHERIT two"), "55000");
+    fails(pair.database.connect("owner").batch_execute("ALTER TABLE heir INHERIT two"), "55000");
 }
 
 #[test]

@@ -41,16 +41,29 @@ unsafe extern "C-unwind" fn hook(
     entry: *mut pg_sys::RangeTblEntry,
 ) {
     // SAFETY: the planner's own structures.
-    let concerns_us = unsafe {
+    if unsafe { is_searched_under_policies(root, rel, entry) } || PREVIOUS.get().is_some() {
+        // SAFETY: the arguments that PostgreSQL passed, handed on.
+        unsafe { offer(root, rel, index, entry) }
+    }
+}
+
+/// Whether this is a table with indexes, in a statement with policies; parents of partitions and children are none by themselves.
+///
+/// # Safety
+/// The planner's own structures.
+#[inline]
+unsafe fn is_searched_under_policies(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
         (*root).qual_security_level > 0
             && (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION
             && !(*entry).inh
             && (*entry).tablesample.is_null()
             && !(*rel).indexlist.is_null()
-    };
-    if concerns_us || PREVIOUS.get().is_some() {
-        // SAFETY: the arguments that PostgreSQL passed, handed on.
-        unsafe { offer(root, rel, index, entry) }
     }
 }
 
@@ -67,11 +80,7 @@ unsafe extern "C-unwind" fn offer(
     }
     // SAFETY: the planner's own structures, which live as long as the statement is planned; the relation is locked by it.
     unsafe {
-        if (*root).qual_security_level == 0
-            || (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION
-            || (*entry).inh
-            || !(*entry).tablesample.is_null()
-        {
+        if !is_searched_under_policies(root, rel, entry) {
             return;
         }
         let mut waiting = Vec::new();
