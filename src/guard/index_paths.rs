@@ -90,9 +90,10 @@ unsafe extern "C-unwind" fn offer(
             return;
         }
         let Some(guard) = Guard::of(root, rel) else { return };
+        let asked_for = columns_of_conditions(root, rel);
         let mut leading = PgList::<pg_sys::IndexOptInfo>::new();
         for candidate in list::<pg_sys::IndexOptInfo>((*rel).indexlist) {
-            if guard.leads(candidate) {
+            if guard.leads(candidate, asked_for) {
                 leading.push(candidate);
             }
         }
@@ -131,16 +132,24 @@ impl Guard {
         }
     }
 
-    /// Whether an index has the rows of each tenant apart, and its other columns tell nothing of them.
+    /// Whether an index has the rows of each tenant apart, its other columns tell nothing of them, and the statement asks for one of these or they are
+    /// expressions: of what it does not ask for, the planner has all paths.
     ///
     /// # Safety
-    /// An index of the table.
-    unsafe fn leads(&self, index: *mut pg_sys::IndexOptInfo) -> bool {
+    /// An index of the table, and a set of its columns.
+    unsafe fn leads(&self, index: *mut pg_sys::IndexOptInfo, asked_for: *mut pg_sys::Bitmapset) -> bool {
         // SAFETY: the caller's promise: arrays of as many key columns, and a target for each column.
         unsafe {
             let index = &*index;
             let keys = index.nkeycolumns.unsigned_abs() as usize;
             if keys < 2 || *index.indexkeys != i32::from(self.column) {
+                return false;
+            }
+            let is_asked_for = |key| {
+                let column = *index.indexkeys.add(key);
+                column == 0 || pg_sys::bms_is_member(column - pg_sys::FirstLowInvalidHeapAttributeNumber, asked_for)
+            };
+            if !(1..keys).any(is_asked_for) {
                 return false;
             }
             if index.relam == pg_sys::BTREE_AM_OID {
@@ -214,6 +223,28 @@ impl Guard {
             }
         }
     }
+}
+
+/// The columns of the table in the statement's own conditions, as a set of PostgreSQL's.
+///
+/// # Safety
+/// The planner's structures of a table that it has paths for.
+unsafe fn columns_of_conditions(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+) -> *mut pg_sys::Bitmapset {
+    let mut columns = std::ptr::null_mut();
+    // SAFETY: the caller's promise; the set is the planner's memory.
+    unsafe {
+        for conditions in [(*rel).baserestrictinfo, (*rel).joininfo] {
+            for condition in list::<pg_sys::RestrictInfo>(conditions) {
+                if (*condition).security_level >= (*root).qual_security_level {
+                    pg_sys::pull_varattnos((*condition).clause.cast(), (*rel).relid, &raw mut columns);
+                }
+            }
+        }
+    }
+    columns
 }
 
 /// The column of the table that `column = something else` compares.
