@@ -143,7 +143,8 @@ const ILLEGAL: [(&str, &str); 9] = [
         "SELECT coalesce(t.slug, tenant_id::text) FROM tenancy.tenants t FULL JOIN
             (SELECT tenant_id, array_agg(version ORDER BY version) AS versions FROM tenancy.applied_migrations WHERE tenant_id IS NOT NULL GROUP BY 1) a
             ON a.tenant_id = t.id
-            WHERE coalesce(a.versions, '{}') <> CASE WHEN t.schema_name IS NULL THEN '{}' ELSE
+            -- One whose purge has begun is migrated no more.
+            WHERE t.purge_started_at IS NULL AND coalesce(a.versions, '{}') <> CASE WHEN t.schema_name IS NULL THEN '{}' ELSE
                 (SELECT coalesce(array_agg(version ORDER BY version), '{}') FROM tenancy.applied_migrations m WHERE m.template = t.template AND m.tenant_id IS NULL) END",
     ),
     ("a schema that is not what its template is", "SELECT slug || ' ' || kind || ' ' || object || ' ' || difference FROM tenancy.schema_drift"),

@@ -12,10 +12,11 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 use std::collections::BTreeMap;
 
+/// Not those whose purge has begun: migrations leave them as they are.
 const TENANTS: &str =
     "SELECT t.template::pg_catalog.text, p.schema_name::pg_catalog.text, t.id, t.slug, t.schema_name::pg_catalog.text
     FROM tenancy.tenants t JOIN tenancy.templates p ON p.template = t.template
-    WHERE t.isolation = 'schema' AND t.schema_name IS NOT NULL AND ($1 IS NULL OR t.id = $1) ORDER BY t.template, t.slug";
+    WHERE t.isolation = 'schema' AND t.schema_name IS NOT NULL AND t.purge_started_at IS NULL AND ($1 IS NULL OR t.id = $1) ORDER BY t.template, t.slug";
 const ALLOWED: &str = "SELECT tenant_id, object FROM tenancy.allowed_drift";
 const ALLOW: &str = "INSERT INTO tenancy.allowed_drift (tenant_id, object, reason) VALUES ($1, $2, $3)
     ON CONFLICT (tenant_id, object) DO UPDATE SET reason = excluded.reason";
