@@ -1,6 +1,6 @@
 //! What passes by pgrx's wrappers, where they would cost more than the work itself.
 
-use pgrx::pg_sys::{Oid, TimestampTz};
+use pgrx::pg_sys::{self, Oid, TimestampTz};
 use std::ffi::c_int;
 
 // Functions of PostgreSQL that cannot raise, without pgrx's boundary, which costs a `sigsetjmp` per call: for the hooks that every query
@@ -18,6 +18,20 @@ unsafe extern "C" {
     pub safe fn GetCurrentTimestamp() -> TimestampTz;
     /// The setting max_prepared_transactions, which the server was started with.
     pub safe static max_prepared_xacts: c_int;
+}
+
+/// The elements of a list of pointers.
+///
+/// # Safety
+/// `list` is null or a list of pointers to `T`.
+#[inline]
+pub unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: the caller's promise.
+    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
+    (0..length as usize).map(move |index| {
+        // SAFETY: the caller's promise; the index is below the length.
+        unsafe { (*(*list).elements.add(index)).ptr_value.cast() }
+    })
 }
 
 /// Declares `name(fcinfo)` and its info record, which PostgreSQL asks for, for a function that an SQL file

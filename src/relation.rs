@@ -2,6 +2,7 @@
 //! restore is half done or when the extension is dropped.
 
 use crate::label;
+use crate::raw;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -31,14 +32,9 @@ pub fn is_protected(relation: pg_sys::Oid) -> bool {
 unsafe fn has_policy(description: *mut pg_sys::RowSecurityDesc) -> bool {
     // SAFETY: the caller's promise; the list's cells are policies.
     unsafe {
-        if description.is_null() || (*description).policies.is_null() {
-            return false;
-        }
-        let policies = (*description).policies;
-        (0..(*policies).length as usize).any(|index| {
-            let policy = (*(*policies).elements.add(index)).ptr_value.cast::<pg_sys::RowSecurityPolicy>();
-            CStr::from_ptr((*policy).policy_name).to_bytes() == ISOLATION_POLICY.as_bytes()
-        })
+        !description.is_null()
+            && raw::elements::<pg_sys::RowSecurityPolicy>((*description).policies)
+                .any(|policy| CStr::from_ptr((*policy).policy_name).to_bytes() == ISOLATION_POLICY.as_bytes())
     }
 }
 

@@ -4,7 +4,7 @@
 //! security says. The caller is the table's owner ([`crate::role::as_owner`]) and has looked at what it reads.
 
 use crate::error::{Error, Result};
-use crate::{role, version};
+use crate::{raw, role, version};
 use pgrx::pg_sys;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -35,7 +35,7 @@ pub fn unload(query: &str, path: &Path) -> Result<u64> {
     with_settings(|| {
         // SAFETY: one statement, parsed here; C strings that outlive the call; the state is ended below, or with the transaction on an ERROR.
         unsafe {
-            let statement = version::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(query.as_ptr())).next();
+            let statement = raw::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(query.as_ptr())).next();
             let statement = statement.ok_or_else(|| Error::Internal("there is nothing to copy".to_owned()))?;
             let parsing = pg_sys::make_parsestate(std::ptr::null_mut());
             (*parsing).p_sourcetext = query.as_ptr();

@@ -1,5 +1,6 @@
 //! What differs between the major versions of PostgreSQL. Nothing else in the crate asks for a version.
 
+use crate::raw::elements;
 use pgrx::pg_sys;
 
 /// One relation that a statement wants to use: which one, for what, and as whom.
@@ -195,20 +196,6 @@ pub fn setting(name: &std::ffi::CStr) -> *mut pg_sys::config_generic {
 pub fn setting(name: &std::ffi::CStr) -> *mut pg_sys::config_generic {
     // SAFETY: a look-up by a C string, which returns null where there is no such setting.
     unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::DEBUG5 as std::ffi::c_int) }
-}
-
-/// The elements of a list of pointers.
-///
-/// # Safety
-/// `list` is null or a list of pointers to `T`.
-#[inline]
-pub unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the caller's promise.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length as usize).map(move |index| {
-        // SAFETY: the caller's promise; the index is below the length.
-        unsafe { (*(*list).elements.add(index)).ptr_value.cast() }
-    })
 }
 
 /// The local id of the running transaction: unique among the transactions of this backend, also before it has an xid.

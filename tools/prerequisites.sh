@@ -4,13 +4,16 @@
 # Installs what building and testing pg_tenancy need and this machine lacks, and says so: packages of Debian or
 # Ubuntu (by sudo unless root), cargo-pgrx in the version of Cargo.toml, and its note of where PostgreSQL is.
 # PG names the PostgreSQL to build for. Does nothing when all is there. With `clients`, also what those in
-# examples/clients are installed with: Node.js and Python.
+# examples/clients are installed with: Node.js and Python. Where the distribution's Node.js is too old, as Debian 12's is, one
+# from the npm registry goes to target/node.
 set -euo pipefail
 
 with_clients=${1:-}
 root=$(cd "$(dirname "$0")/.." && pwd)
 pgrx_version=$(sed -n 's/^pgrx = .*"=\([0-9.]*\)".*/\1/p' "$root/Cargo.toml")
-readonly with_clients root pgrx_version
+node_path=$root/target/node/node_modules/node/bin # tests/clients knows it, too
+node_version=22
+readonly with_clients root pgrx_version node_path node_version
 
 fail() {
     echo "prerequisites: $*" >&2
@@ -37,6 +40,20 @@ has_libclang() {
 
 has_cargo_pgrx() {
     [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ]
+}
+
+# Prisma's is the newest that a client asks for.
+has_node() {
+    PATH=$node_path:$PATH node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
+        process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' 2>/dev/null
+}
+
+install_node() {
+    [ "$with_clients" = clients ] || return 0
+    has_node && return
+    say "installing Node.js $node_version from the npm registry into target/node, since this machine's is older than 20.19"
+    npm install --silent --no-fund --no-audit --no-save --prefix "$root/target/node" "node@$node_version"
+    has_node || fail "no Node.js from 20.19 on here, nor in the npm registry: install it, then run this again"
 }
 
 # Prints the packages of everything that lacks except PostgreSQL itself, whose version the package lists decide.
@@ -107,5 +124,6 @@ register_postgresql() {
 
 check_rust
 install_packages
+install_node
 install_cargo_pgrx
 register_postgresql

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::namespace;
+use crate::raw::elements;
 use crate::relation;
-use crate::version::elements;
 use pgrx::pg_sys;
 
 /// Fails when the running statement uses a protected table or one in a tenant's schema: it would go on with another tenant's rows.

@@ -10,8 +10,8 @@ use crate::json::Jsonb;
 use crate::label::{self, Home};
 use crate::procedure::{self, Procedure};
 use crate::query::{self, ident, literal};
+use crate::raw;
 use crate::role;
-use crate::version;
 use crate::worker::errand::{self, Errand};
 use crate::worker::process;
 use pgrx::{Uuid, pg_sys};
@@ -128,7 +128,7 @@ fn createdb(sql: &str) -> Result<()> {
     let sql = CString::new(sql).map_err(|_| Error::Internal("a name has a zero byte".to_owned()))?;
     // SAFETY: one statement of this kind, parsed here; the text outlives the call. An ERROR removes what was made.
     unsafe {
-        let parsed = version::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(sql.as_ptr())).next();
+        let parsed = raw::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(sql.as_ptr())).next();
         let parsed = parsed.ok_or_else(|| Error::Internal("CREATE DATABASE was not parsed".to_owned()))?;
         let parsing = pg_sys::make_parsestate(std::ptr::null_mut());
         (*parsing).p_sourcetext = sql.as_ptr();

@@ -1,6 +1,7 @@
 //! The SQL of a migration: what it may consist of, and running it.
 
 use crate::error::{Error, Result};
+use crate::raw::elements;
 use crate::worker::process;
 use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CStr, CString};
@@ -228,15 +229,4 @@ unsafe fn detaches_concurrently(command: *mut pg_sys::AlterTableCmd) -> bool {
         (*command).subtype == pg_sys::AlterTableType::AT_DetachPartition
             && (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent
     }
-}
-
-/// # Safety
-/// `list` is null or a list of pointers to `T`.
-unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the caller's promise.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    (0..length as usize).map(move |index| {
-        // SAFETY: the caller's promise; the index is below the length.
-        unsafe { (*(*list).elements.add(index)).ptr_value.cast() }
-    })
 }

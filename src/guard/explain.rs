@@ -5,7 +5,7 @@
 use super::session_is_guarded;
 use crate::backend::BackendStatic;
 use crate::context::{self, Source};
-use crate::raw::process_utility_hook;
+use crate::raw::{elements, process_utility_hook};
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{CStr, c_int, c_void};
 
@@ -59,12 +59,7 @@ fn after_utility(before: c_int) {
 unsafe fn analyzes(explain: *mut pg_sys::ExplainStmt) -> bool {
     // SAFETY: the caller's promise: a list of options with names.
     unsafe {
-        let options = (*explain).options;
-        let length = if options.is_null() { 0 } else { (*options).length.unsigned_abs() as usize };
-        (0..length).any(|index| {
-            let option = (*(*options).elements.add(index)).ptr_value.cast::<pg_sys::DefElem>();
-            CStr::from_ptr((*option).defname) == c"analyze"
-        })
+        elements::<pg_sys::DefElem>((*explain).options).any(|option| CStr::from_ptr((*option).defname) == c"analyze")
     }
 }
 

@@ -18,6 +18,7 @@
 
 use super::operator_class;
 use crate::backend::BackendStatic;
+use crate::raw::elements;
 use crate::relation;
 use pgrx::pg_sys::NodeTag;
 use pgrx::{PgList, pg_guard, pg_sys};
@@ -92,7 +93,7 @@ unsafe extern "C-unwind" fn offer(
         let Some(guard) = Guard::of(root, rel) else { return };
         let asked_for = columns_of_conditions(root, rel);
         let mut leading = PgList::<pg_sys::IndexOptInfo>::new();
-        for candidate in list::<pg_sys::IndexOptInfo>((*rel).indexlist) {
+        for candidate in elements::<pg_sys::IndexOptInfo>((*rel).indexlist) {
             if guard.leads(candidate, asked_for) {
                 leading.push(candidate);
             }
@@ -119,7 +120,7 @@ impl Guard {
         // SAFETY: the caller's promise.
         unsafe {
             // What is pseudoconstant is asked once, before the table is read at all.
-            let mut of_rows = list::<pg_sys::RestrictInfo>((*rel).baserestrictinfo).filter(|condition| {
+            let mut of_rows = elements::<pg_sys::RestrictInfo>((*rel).baserestrictinfo).filter(|condition| {
                 let condition = &**condition;
                 condition.security_level < (*root).qual_security_level && !condition.pseudoconstant
             });
@@ -194,10 +195,10 @@ impl Guard {
             mark(false);
             let found = ((*rel).pathlist, (*rel).partial_pathlist);
             ((*rel).indexlist, (*rel).pathlist, (*rel).partial_pathlist) = there;
-            for path in list::<pg_sys::Path>(found.0).filter(|path| self.is_first(*path)) {
+            for path in elements::<pg_sys::Path>(found.0).filter(|path| self.is_first(*path)) {
                 pg_sys::add_path(rel, path);
             }
-            for path in list::<pg_sys::Path>(found.1).filter(|path| self.is_first(*path)) {
+            for path in elements::<pg_sys::Path>(found.1).filter(|path| self.is_first(*path)) {
                 pg_sys::add_partial_path(rel, path);
             }
         }
@@ -211,13 +212,17 @@ impl Guard {
         // SAFETY: the caller's promise; a node's tag says what it is.
         unsafe {
             match (*path).type_ {
-                NodeTag::T_IndexPath => list::<pg_sys::IndexClause>((*path.cast::<pg_sys::IndexPath>()).indexclauses)
-                    .next()
-                    .is_some_and(|first| (*first).rinfo == self.condition && !(*first).lossy && (*first).indexcol == 0),
+                NodeTag::T_IndexPath => {
+                    elements::<pg_sys::IndexClause>((*path.cast::<pg_sys::IndexPath>()).indexclauses)
+                        .next()
+                        .is_some_and(|first| {
+                            (*first).rinfo == self.condition && !(*first).lossy && (*first).indexcol == 0
+                        })
+                }
                 NodeTag::T_BitmapHeapPath => self.is_first((*path.cast::<pg_sys::BitmapHeapPath>()).bitmapqual),
-                NodeTag::T_BitmapAndPath => list((*path.cast::<pg_sys::BitmapAndPath>()).bitmapquals)
+                NodeTag::T_BitmapAndPath => elements((*path.cast::<pg_sys::BitmapAndPath>()).bitmapquals)
                     .all(|part: *mut pg_sys::Path| self.is_first(part)),
-                NodeTag::T_BitmapOrPath => list((*path.cast::<pg_sys::BitmapOrPath>()).bitmapquals)
+                NodeTag::T_BitmapOrPath => elements((*path.cast::<pg_sys::BitmapOrPath>()).bitmapquals)
                     .all(|part: *mut pg_sys::Path| self.is_first(part)),
                 _ => false,
             }
@@ -237,7 +242,7 @@ unsafe fn columns_of_conditions(
     // SAFETY: the caller's promise; the set is the planner's memory.
     unsafe {
         for conditions in [(*rel).baserestrictinfo, (*rel).joininfo] {
-            for condition in list::<pg_sys::RestrictInfo>(conditions) {
+            for condition in elements::<pg_sys::RestrictInfo>(conditions) {
                 if (*condition).security_level >= (*root).qual_security_level {
                     pg_sys::pull_varattnos((*condition).clause.cast(), (*rel).relid, &raw mut columns);
                 }
@@ -257,7 +262,7 @@ unsafe fn compared_column(clause: *mut pg_sys::Expr, table: pg_sys::Index) -> Op
         if (*clause).type_ != NodeTag::T_OpExpr {
             return None;
         }
-        let sides = list::<pg_sys::Node>((*clause.cast::<pg_sys::OpExpr>()).args);
+        let sides = elements::<pg_sys::Node>((*clause.cast::<pg_sys::OpExpr>()).args);
         let mut columns = sides.filter_map(|side| column_of(side, table));
         match (columns.next(), columns.next()) {
             (Some(column), None) if column > 0 => Some(column),
@@ -291,7 +296,7 @@ unsafe fn collect_waiting(
 ) {
     // SAFETY: the caller's promise; a node's tag says what it is.
     unsafe {
-        for part in list::<pg_sys::Node>(parts) {
+        for part in elements::<pg_sys::Node>(parts) {
             if (*part).type_ == NodeTag::T_BoolExpr {
                 collect_waiting((*part.cast::<pg_sys::BoolExpr>()).args, level, waiting);
             } else if (*part).type_ == NodeTag::T_RestrictInfo {
@@ -305,15 +310,4 @@ unsafe fn collect_waiting(
             }
         }
     }
-}
-
-/// The pointers of a list.
-///
-/// # Safety
-/// Null or a list of pointers to `T`, which nobody changes meanwhile.
-unsafe fn list<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: the caller's promise.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length.unsigned_abs() as usize } };
-    // SAFETY: as above; the index is below the length.
-    (0..length).map(move |index| unsafe { (*(*list).elements.add(index)).ptr_value.cast() })
 }

@@ -10,7 +10,7 @@ use crate::backend::BackendStatic;
 use crate::error::Error;
 use crate::extension;
 use crate::namespace;
-use crate::raw::{process_utility_hook, raw_function};
+use crate::raw::{elements, process_utility_hook, raw_function};
 use crate::version::expression_walkers;
 use crate::{context, relation, routine};
 use pgrx::{pg_guard, pg_sys};
@@ -288,7 +288,7 @@ unsafe extern "C-unwind" fn find_unknown(node: *mut pg_sys::Node, context: *mut 
 unsafe extern "C-unwind" fn names_known_sequence(arguments: *mut pg_sys::List) -> bool {
     // SAFETY: the arguments of a call, the first of which is of type regclass.
     unsafe {
-        crate::version::elements::<pg_sys::Node>(arguments).next().is_some_and(|node| {
+        elements::<pg_sys::Node>(arguments).next().is_some_and(|node| {
             (*node).type_ == pg_sys::NodeTag::T_Const && {
                 let sequence = (*node.cast::<pg_sys::Const>()).constvalue.value() as u32;
                 !matches!(schema::place_of_relation(pg_sys::Oid::from(sequence)), Place::Foreign(_))

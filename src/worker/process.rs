@@ -2,6 +2,7 @@
 
 use crate::backend::BackendStatic;
 use crate::error::{Error, Result};
+use crate::raw;
 use crate::version;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_guard, pg_sys};
@@ -274,7 +275,7 @@ pub fn run_alone(text: &CStr) {
         (*portal).visible = false;
         let context = pg_sys::MemoryContextSwitchTo((*portal).portalContext);
         let text = pg_sys::pstrdup(text.as_ptr());
-        for statement in version::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)) {
+        for statement in raw::elements::<pg_sys::RawStmt>(pg_sys::pg_parse_query(text)) {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             let tag = pg_sys::CreateCommandTag((*statement).stmt);
             let queries =

@@ -100,9 +100,10 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/clients")
 }
 
-/// The programs of PostgreSQL are those of the stage.
+/// The programs of PostgreSQL are those of the stage, and Node.js is the one that `tools/prerequisites.sh` has installed, if it had to.
 fn path() -> std::ffi::OsString {
     let stage = env::var_os("PG_TENANCY_STAGE").map(|stage| Path::new(&stage).join("bin"));
+    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/node/node_modules/node/bin");
     let others = env::var_os("PATH").unwrap_or_default();
-    env::join_paths(stage.into_iter().chain(env::split_paths(&others))).expect("a PATH")
+    env::join_paths(stage.into_iter().chain([node]).chain(env::split_paths(&others))).expect("a PATH")
 }

@@ -130,6 +130,10 @@ const HIERARCHY: &str = "WITH RECURSIVE members(oid) AS (
            c.relkind::text, c.relpersistence::text, n.nspname::text
     FROM members JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY c.oid <> $1, c.oid";
+const PARTITIONS: &str = "SELECT p.relid::oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_partition_tree($1::oid::pg_catalog.regclass) p
+    JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE p.isleaf ORDER BY 1";
 const PARENT: &str = "SELECT i.inhrelid, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_inherits i
     JOIN pg_catalog.pg_class c ON c.oid = i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE i.inhrelid = ANY ($1) AND c.oid <> ALL ($1) AND NOT EXISTS (SELECT FROM tenancy.protected_tables p WHERE p.table_name = c.oid)
@@ -184,6 +188,11 @@ pub fn hierarchy(root: pg_sys::Oid) -> Result<Vec<Table>> {
         return Err(Error::Unknown("table", root.to_string()));
     }
     Ok(found.into_iter().map(|(table, ..)| table).collect())
+}
+
+/// The partitions of a partitioned table that have rows, qualified and quoted.
+pub fn partitions(table: pg_sys::Oid) -> Result<Vec<(pg_sys::Oid, String)>> {
+    query::rows(PARTITIONS, &[table.into()], |row| Ok((row.must(1)?, row.must(2)?)))
 }
 
 /// Fails when a table and what inherits from it have another parent, which is not protected: rows would be open through it.

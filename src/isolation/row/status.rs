@@ -1,4 +1,4 @@
-//! Whether a protected table is still as `protect_table` left it: its owner may have changed it.
+//! Whether a protected table is still as `protect_table` left it.
 
 use super::inspect;
 use super::policy;

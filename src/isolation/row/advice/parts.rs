@@ -1,6 +1,6 @@
 //! Building a counterpart while everyone goes on writing: at once, or partition by partition.
 
-use super::reference::partitions;
+use super::super::inspect::partitions;
 use super::scope::{Member, Scope};
 use super::step::{Problem, Step};
 use crate::error::Result;
@@ -95,7 +95,8 @@ fn build(counterpart: &Counterpart, statement: String) -> Change {
     Change::new(Way::Concurrently, vec![statement], (SHARE_UPDATE_EXCLUSIVE, BUILDS), note)
 }
 
-fn drop_invalid(index: &str) -> Change {
+/// What an interrupted build has left goes.
+pub fn drop_invalid(index: &str) -> Change {
     let note = "left invalid by a build that was interrupted, or being built by somebody now";
     Change::new(Way::Together, vec![format!("DROP INDEX {index}")], (ACCESS_EXCLUSIVE, MOMENT), note)
 }

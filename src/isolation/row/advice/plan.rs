@@ -1,6 +1,7 @@
 //! The steps in their order: indexes are built while everyone goes on; then foreign keys, which need the parents' indexes; then keys, which old
 //! foreign keys depend on no more; then what is only a matter of time.
 
+use super::super::inspect;
 use super::index::{self, Remedy};
 use super::parts::{self, Builder};
 use super::reference::{self, Reference};
@@ -134,7 +135,7 @@ fn refer(steps: &mut Vec<Step>, reference: &Reference) -> Result<()> {
         let note = "the owner of the table that refers has to be allowed to";
         steps.push(Step::beside(&key.parent_name, problem, statement, ident(&key.parent_owner_name), note));
     }
-    let partitions = if key.child_is_partitioned { reference::partitions(key.child)? } else { Vec::new() };
+    let partitions = if key.child_is_partitioned { inspect::partitions(key.child)? } else { Vec::new() };
     for change in key.changes(*tenant, all, &partitions) {
         steps.push(Step::of(&key.child_name, key.child_owner, problem, change));
     }

@@ -2,15 +2,8 @@
 
 use super::scope::Scope;
 use super::step::{FOREIGN_KEY, Problem};
-use crate::error::Result;
-use crate::isolation::keys::foreign_key::{ForeignKey, Partition};
-use crate::query::{self, ident};
-use pgrx::pg_sys;
-
-const PARTITIONS: &str = "SELECT p.relid::oid, pg_catalog.format('%I.%I', n.nspname, c.relname)
-    FROM pg_catalog.pg_partition_tree($1::oid::pg_catalog.regclass) p
-    JOIN pg_catalog.pg_class c ON c.oid = p.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE p.isleaf ORDER BY 1";
+use crate::isolation::keys::foreign_key::ForeignKey;
+use crate::query::ident;
 
 pub struct Reference<'a> {
     /// All foreign keys that were looked at.
@@ -21,11 +14,6 @@ pub struct Reference<'a> {
     pub problem: Problem,
     /// Why it cannot have them.
     pub obstacle: Option<String>,
-}
-
-/// The partitions of a partitioned table that have rows, qualified and quoted.
-pub fn partitions(table: pg_sys::Oid) -> Result<Vec<Partition>> {
-    query::rows(PARTITIONS, &[table.into()], |row| Ok((row.must(1)?, row.must(2)?)))
 }
 
 pub fn find(scope: &Scope) -> Vec<Reference<'_>> {

@@ -1,10 +1,10 @@
 //! Unique keys and exclusion constraints that leave the tenant out: two tenants cannot hold the same value, and each learns that the other has it.
 
-use super::reference;
 use super::scope::{Member, Scope};
 use super::step::{Problem, Step, UNIQUE_KEY};
+use super::{parts, reference};
 use crate::error::Result;
-use crate::isolation::keys::change::{ACCESS_EXCLUSIVE, BUILDS, Change, MOMENT, Way};
+use crate::isolation::keys::change::{ACCESS_EXCLUSIVE, BUILDS, Change, Way};
 use crate::isolation::keys::index::{self, Index};
 use crate::query::{self, ident};
 
@@ -58,9 +58,7 @@ pub fn remains(index: &Index, member: &Member) -> Option<Step> {
     if index.valid || !index.unique || index.has_tenant || index.is_attached || index.constraint.is_some() {
         return None;
     }
-    let statement = vec![format!("DROP INDEX {}", index.qualified())];
-    let note = "left invalid by a build that was interrupted, or being built by somebody now";
-    let change = Change::new(Way::Together, statement, (ACCESS_EXCLUSIVE, MOMENT), note);
+    let change = parts::drop_invalid(&index.qualified());
     Some(Step::of(&member.table.name, member.table.owner, &problem(index, member), change))
 }
 
